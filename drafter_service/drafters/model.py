@@ -1,0 +1,161 @@
+"""Drafts with a small language model: best-first growth of Gumbel-top-k children.
+
+Children come from Recursive Speculative Decoding's sampling without replacement (arXiv 2402.14160) under noise shared
+with the target, the order of growth from DySpec (arXiv 2410.11744), the floor from SpecDec++ (arXiv 2405.19715).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from drafter_service.session import DraftSession
+from paceline.engine.batch import Rows
+from paceline.engine.cache import ROOT
+from paceline.engine.cache import Sequence as CacheSequence
+from paceline.engine.runner import Logits, ModelRunner
+from paceline.speculation.estimate import DEFAULT_KAPPA, rank_children
+from paceline.speculation.policy import Mode
+from paceline.speculation.sampling import warp
+from paceline.speculation.tree import Node, State
+
+MAX_TAIL = 192
+PREFILL_CHUNK = 256
+EXPANSIONS = 4
+"""Nodes expanded per forward; a forward of four rows costs little more than one of one."""
+FLOOR = math.log(0.02)
+"""Paths less likely than this are not followed."""
+LOCKSTEP_FLOOR = math.log(0.3)
+"""In lockstep every forward delays the verdict, so a round ends when the best path left is less likely than this."""
+
+
+@dataclass
+class _Cached:
+    """What a session holds in the KV cache; ``expanded`` are the live nodes with a row there."""
+
+    sequence: CacheSequence
+    expanded: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """A session's part of a forward: the pending tokens up to the root, or some frontier nodes."""
+
+    session: DraftSession
+    rows: Rows
+    nodes: tuple[Node, ...]
+
+
+class ModelDrafter:
+    """A model drafter over one engine; see ``DraftKind`` for the calls."""
+
+    name = "model"
+
+    def __init__(self, runner: ModelRunner, kappa: float = DEFAULT_KAPPA) -> None:
+        self._runner, self._kappa = runner, kappa
+        self._cached: dict[str, _Cached] = {}
+
+    def open(self, session: DraftSession) -> None:
+        context = self._runner.config.max_context
+        wanted = session.attach.sampling.max_tokens
+        length = context if wanted is None else min(context, session.attach.prompt_length + wanted)
+        self._cached[session.session_id] = _Cached(self._runner.open(length + MAX_TAIL, MAX_TAIL))
+
+    def close(self, session: DraftSession) -> None:
+        cached = self._cached.pop(session.session_id, None)
+        if cached:
+            cached.sequence.close()
+
+    def rewind(self, session: DraftSession, length: int) -> None:
+        cached = self._cached[session.session_id]
+        cached.sequence.truncate(length)
+        cached.expanded.clear()
+
+    def advance(self, session: DraftSession) -> None:
+        """Re-roots: rows on the committed path become context, the surviving branch moves up, the rest is dropped."""
+        cached = self._cached[session.session_id]
+        path = [node.row for node in cached.expanded if node.state is State.COMMITTED]
+        survivors = [node for node in cached.expanded if node.state is State.LIVE]
+        cached.sequence.keep([*path, *(node.row for node in survivors)], commit=len(path))
+        for row, node in enumerate(survivors):
+            node.row = row
+        cached.expanded = survivors
+
+    def growable(self, session: DraftSession) -> bool:
+        return self._pending(session) > 0 or next(self._frontier(session), None) is not None
+
+    def grow(self, sessions: Sequence[DraftSession]) -> None:
+        """One forward: roots that have no K/V yet, and the best frontier nodes of all sessions."""
+        growths = self._select(sessions)
+        for growth, logits in zip(growths, self._runner.forward([growth.rows for growth in growths]), strict=True):
+            self._expand(growth, logits)
+
+    def _pending(self, session: DraftSession) -> int:
+        return len(session.tokens) - self._cached[session.session_id].sequence.num_computed_tokens
+
+    def _frontier(self, session: DraftSession) -> Iterator[tuple[float, Node]]:
+        """Nodes that may be expanded, best first."""
+        if self._cached[session.session_id].sequence.room <= EXPANSIONS:
+            return
+        lockstep = session.mode is Mode.LOCKSTEP
+        if lockstep and session.growths >= session.attach.speculation.draft_depth:
+            return
+        floor, deepest = LOCKSTEP_FLOOR if lockstep else FLOOR, session.max_position
+        for score, node in session.tree.best_first():
+            if score < floor:
+                return
+            if node.row < 0 and node.position < deepest:
+                yield score, node
+
+    def _select(self, sessions: Sequence[DraftSession]) -> list[_Growth]:
+        growths: list[_Growth] = []
+        ranked: list[tuple[float, int, Node]] = []
+        for index, session in enumerate(sessions):
+            pending = self._pending(session)
+            if pending:
+                sequence = self._cached[session.session_id].sequence
+                start = sequence.num_computed_tokens
+                chunk = session.tokens[start : start + PREFILL_CHUNK]
+                growths.append(_Growth(session, Rows(sequence, chunk), ()))
+                continue
+            for (score, node), _ in zip(self._frontier(session), range(EXPANSIONS), strict=False):
+                ranked.append((-score, index, node))
+        ranked.sort(key=lambda item: item[0])
+        chosen: dict[int, list[Node]] = {}
+        for _, index, node in ranked[: max(EXPANSIONS, len(sessions))]:
+            chosen.setdefault(index, []).append(node)
+        growths.extend(self._expansion(sessions[index], nodes) for index, nodes in chosen.items())
+        return growths
+
+    def _expansion(self, session: DraftSession, nodes: Sequence[Node]) -> _Growth:
+        root = session.tree.root
+        parents = [ROOT if node.parent is root or node.parent is None else node.parent.row for node in nodes]
+        rows = Rows(self._cached[session.session_id].sequence, [node.token_id for node in nodes], parents)
+        return _Growth(session, rows, tuple(nodes))
+
+    def _expand(self, growth: _Growth, logits: Logits) -> None:
+        session, cached = growth.session, self._cached[growth.session.session_id]
+        session.growths += 1
+        if not growth.nodes:
+            count = len(growth.rows.token_ids)
+            cached.sequence.keep(range(count), commit=count)
+            if not self._pending(session):
+                self._add_children(session, [session.tree.root], logits)
+            return
+        first = cached.sequence.tail - len(growth.nodes)
+        for row, node in enumerate(growth.nodes, first):
+            node.row = row
+            cached.expanded.append(node)
+        self._add_children(session, growth.nodes, logits)
+
+    def _add_children(self, session: DraftSession, nodes: Sequence[Node], logits: Logits) -> None:
+        sampling = session.attach.sampling
+        scores = logits.astype(float) if sampling.greedy else warp(logits, sampling)
+        if not sampling.greedy:
+            scores += session.noise.rows([node.position + 1 for node in nodes])
+        tokens, estimates = rank_children(scores, session.width, self._kappa)
+        for node, token_row, estimate_row in zip(nodes, tokens.tolist(), estimates.tolist(), strict=True):
+            for token_id, estimate in zip(token_row, estimate_row, strict=True):
+                if estimate > FLOOR:
+                    session.add(node, token_id, estimate)

@@ -1,0 +1,234 @@
+"""The drafter's logic, without transport: sessions are attached, verdicts come in, draft updates go out.
+
+Attach, detach and verdicts may come from any thread and are only noted; ``grow`` is called by the one thread that owns
+the device, takes note of them, and adds the next nodes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from drafter_service.drafters.base import DraftKind
+from drafter_service.session import DraftSession
+from paceline.errors import FailedPrecondition, ResourceExhausted
+from paceline.messages import (
+    Attach,
+    Attached,
+    AttachEvent,
+    Detached,
+    DraftNodes,
+    DraftUpdate,
+    Joined,
+    Leave,
+    Rejection,
+    RoundComplete,
+    Verdict,
+    Verdicts,
+)
+from paceline.speculation.fields import require
+from paceline.speculation.policy import Mode
+
+logger = logging.getLogger(__name__)
+
+
+class VerifierLink(Protocol):
+    """Takes updates for one verifier; may be called from any thread and never blocks."""
+
+    def send(self, update: DraftUpdate) -> None: ...
+
+
+Observer = Callable[[AttachEvent], None]
+
+
+class _Membership:
+    """A session with the link it is drafted for and the gateway that watches it."""
+
+    def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer) -> None:
+        self.session, self.link, self.observer = session, link, observer
+
+
+class Drafter:
+    """Sessions of one kind of drafter, and the growth of their trees."""
+
+    def __init__(
+        self, kind: DraftKind, *, drafter_id: str, vocabulary_size: int, max_context: int, max_sessions: int = 64
+    ) -> None:
+        self.kind, self.drafter_id = kind, drafter_id
+        self.vocabulary_size, self.max_context, self.max_sessions = vocabulary_size, max_context, max_sessions
+        self.incarnation = time.time_ns()
+        self.changed = threading.Condition()
+        self._news: list[Callable[[], None]] = []
+        self._attached: set[tuple[str, int]] = set()
+        self._members: dict[str, _Membership] = {}
+
+    @property
+    def attached_sessions(self) -> int:
+        return len(self._attached)
+
+    # -- from any thread -----------------------------------------------------------------------------------------------
+
+    def attach(self, attach: Attach, link: VerifierLink, observer: Observer) -> None:
+        """Starts drafting for a session; ``observer`` hears when the verifier has let it in and when it is over."""
+        self._check(attach)
+        if len(self._attached) >= self.max_sessions:
+            raise ResourceExhausted(f"{self.drafter_id} drafts for {len(self._attached)} sessions already")
+        session = DraftSession(attach, self.vocabulary_size)
+        self._attached.add((attach.session_id, attach.epoch))
+        join = session.join(self.drafter_id, self.incarnation)
+        self._note(lambda: self._start(_Membership(session, link, observer)))
+        link.send(DraftUpdate(joins=(join,)))  # after the note: the answer must find the session
+
+    def detach(self, session_id: str, epoch: int) -> None:
+        """Stops drafting for a session, if it still goes on."""
+        self._note(lambda: self._leave(session_id, epoch))
+
+    def receive(self, verdicts: Verdicts, link: VerifierLink) -> None:
+        """Takes a verifier's message."""
+        self._note(lambda: self._apply(verdicts, link))
+
+    def link_lost(self, link: VerifierLink) -> None:
+        """The stream to a verifier broke: its sessions are over for us."""
+        self._note(lambda: self._drop(link))
+
+    def _check(self, attach: Attach) -> None:
+        require(bool(attach.token_ids), "token_ids", attach.token_ids, "at least one token")
+        largest = max(attach.token_ids)
+        require(largest < self.vocabulary_size, "token_ids", largest, f"below the vocabulary's {self.vocabulary_size}")
+        if len(attach.token_ids) >= self.max_context:
+            raise FailedPrecondition(f"{len(attach.token_ids)} tokens do not fit the draft context {self.max_context}")
+
+    def _note(self, news: Callable[[], None]) -> None:
+        with self.changed:
+            self._news.append(news)
+            self.changed.notify()
+
+    # -- the growing thread --------------------------------------------------------------------------------------------
+
+    def grow(self) -> bool:
+        """Takes note of the news, grows once, sends what is new; whether there was anything to do."""
+        with self.changed:
+            news, self._news = self._news, []
+        for item in news:
+            item()
+        members = [m for m in self._members.values() if m.session.may_grow and self.kind.growable(m.session)]
+        if members:
+            self.kind.grow([member.session for member in members])
+        self._send()
+        return bool(members or news)
+
+    def idle(self) -> bool:
+        """Whether there is nothing to take note of; called with the lock held."""
+        return not self._news
+
+    def _start(self, member: _Membership) -> None:
+        session = member.session
+        stale = self._members.pop(session.session_id, None)
+        if stale:
+            self._finish(stale, "replaced")
+        self._members[session.session_id] = member
+        try:
+            self.kind.open(session)
+        except ResourceExhausted as error:
+            member.link.send(DraftUpdate(leaves=(Leave(session.session_id),)))
+            self._finish(member, str(error))
+
+    def _leave(self, session_id: str, epoch: int) -> None:
+        member = self._members.get(session_id)
+        if member and member.session.attach.epoch == epoch:
+            member.link.send(DraftUpdate(leaves=(Leave(session_id),)))
+            self._finish(member, "detached")
+
+    def _drop(self, link: VerifierLink) -> None:
+        for member in [m for m in self._members.values() if m.link is link]:
+            self._finish(member, "the stream to the verifier broke")
+
+    def _finish(self, member: _Membership, reason: str) -> None:
+        session = member.session
+        self.kind.close(session)
+        if self._members.get(session.session_id) is member:
+            del self._members[session.session_id]
+        self._attached.discard((session.session_id, session.attach.epoch))
+        member.observer(Detached(reason))
+
+    def _apply(self, verdicts: Verdicts, link: VerifierLink) -> None:
+        for joined in verdicts.joined:
+            self._joined(joined, link)
+        for verdict in verdicts.verdicts:
+            self._advance(verdict, link)
+        for rejection in verdicts.rejected:
+            self._rejected(rejection, link)
+
+    def _member(self, session_id: str, epoch: int | None, link: VerifierLink) -> _Membership | None:
+        member = self._members.get(session_id)
+        if member is None or member.link is not link:
+            return None
+        return member if epoch is None or member.session.attach.epoch == epoch else None
+
+    def _joined(self, joined: Joined, link: VerifierLink) -> None:
+        member = self._member(joined.session_id, joined.epoch, link)
+        if member is None:
+            return
+        session = member.session
+        if joined.position != len(session.tokens):
+            session.replace(joined.position, joined.token_ids)
+            self.kind.rewind(session, joined.position)
+        elif joined.token_ids:
+            session.extend(joined.token_ids)
+            self.kind.advance(session)
+        session.joined, session.node_limit = True, joined.node_limit
+        member.observer(Attached(joined.node_limit))
+
+    def _advance(self, verdict: Verdict, link: VerifierLink) -> None:
+        member = self._member(verdict.session_id, verdict.epoch, link)
+        if member is None:
+            return
+        session = member.session
+        if verdict.ended:
+            self._finish(member, "the session has ended")
+            return
+        session.node_limit = max(session.node_limit, verdict.node_limit)
+        if verdict.mode is not None:
+            session.mode = verdict.mode
+        known = len(session.tokens) - verdict.position
+        if known >= len(verdict.token_ids) > 0 or not session.joined:
+            return  # heard before, or part of the answer to a join that is on its way
+        if known < 0:
+            session.joined = False
+            link.send(DraftUpdate(joins=(session.join(self.drafter_id, self.incarnation),)))
+            return
+        session.extend(verdict.token_ids[known:])
+        self.kind.advance(session)
+        if session.hash != verdict.prefix_hash:
+            link.send(DraftUpdate(leaves=(Leave(session.session_id),)))
+            self._finish(member, "prefix hash differs from the verifier's")
+
+    def _rejected(self, rejection: Rejection, link: VerifierLink) -> None:
+        member = self._member(rejection.session_id, None, link)
+        if member:
+            logger.warning("session %s refused: %s %s", rejection.session_id, rejection.status.name, rejection.detail)
+            self._finish(member, f"{rejection.status.name}: {rejection.detail}")
+
+    def _send(self) -> None:
+        """At most one message per link and growth; in lockstep one per round."""
+        updates: dict[int, tuple[VerifierLink, list[DraftNodes], list[RoundComplete]]] = {}
+        for member in self._members.values():
+            session = member.session
+            if not session.joined or session.mode is Mode.OFF:
+                continue
+            _, nodes, rounds = updates.setdefault(id(member.link), (member.link, [], []))
+            epoch = session.attach.epoch
+            if session.mode is Mode.LOCKSTEP:
+                if session.round_complete or (session.may_grow and self.kind.growable(session)):
+                    continue
+                session.round_complete = True
+                rounds.append(RoundComplete(session.session_id, epoch, session.tree.root.position))
+            columns = session.take_unsent()
+            if columns is not None:
+                nodes.append(DraftNodes(session.session_id, epoch, columns))
+        for link, nodes, rounds in updates.values():
+            if nodes or rounds:
+                link.send(DraftUpdate(nodes=tuple(nodes), rounds=tuple(rounds)))

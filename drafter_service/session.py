@@ -1,0 +1,114 @@
+"""One session at a drafter: the text as far as it knows it, its tree, and what it has not sent yet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paceline.messages import Attach, Join
+from paceline.speculation.merge import MAX_DEPTH, MAX_NODES_PER_SESSION, NodeColumns
+from paceline.speculation.noise import NoiseCache
+from paceline.speculation.policy import Mode, Shape
+from paceline.speculation.prefix import extend_hash, prefix_hash
+from paceline.speculation.tree import DraftTree, Node, State
+
+MAX_LIVE_NODES = 160
+"""More are never worth a step; a verifier would take up to 1,024."""
+
+
+class DraftSession:
+    """State between growths."""
+
+    def __init__(self, attach: Attach, vocabulary_size: int) -> None:
+        self.attach = attach
+        self.tokens = list(attach.token_ids)
+        self.hash = prefix_hash(self.tokens)
+        self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
+        self.noise = NoiseCache(attach.noise_key, vocabulary_size)
+        self.mode = attach.speculation.mode
+        self.width = 1 if attach.speculation.shape is Shape.CHAIN else attach.speculation.draft_width
+        self.joined = False
+        self.node_limit = 0
+        self.growths = 0
+        """Growths since the last verdict."""
+        self.round_complete = False
+        self._next_node_id = 1
+        self._unsent: list[Node] = []
+
+    @property
+    def session_id(self) -> str:
+        return self.attach.session_id
+
+    @property
+    def max_position(self) -> int:
+        """The deepest position that a node may take."""
+        depth = min(self.attach.speculation.draft_depth, MAX_DEPTH)
+        wanted = self.attach.sampling.max_tokens
+        last = self.attach.prompt_length + wanted - 1 if wanted is not None else self.tree.root.position + depth
+        return min(self.tree.root.position + depth, last)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether anybody would take more nodes now."""
+        return (
+            self.joined
+            and not self.round_complete
+            and self.mode is not Mode.OFF
+            and self.tree.size < MAX_LIVE_NODES
+            and self._next_node_id + len(self._unsent) <= self.node_limit
+        )
+
+    def join(self, drafter_id: str, incarnation: int) -> Join:
+        """The message that asks the verifier in."""
+        return Join(
+            session_id=self.session_id,
+            epoch=self.attach.epoch,
+            drafter_id=drafter_id,
+            incarnation=incarnation,
+            key=self.attach.key,
+            have_length=len(self.tokens),
+            prefix_hash=self.hash,
+        )
+
+    def add(self, parent: Node, token_id: int, log_score: float) -> Node:
+        """Adds a candidate below ``parent``, or finds the one that is there."""
+        node, new = self.tree.add(parent, token_id, log_score)
+        if new:
+            self._unsent.append(node)
+        return node
+
+    def extend(self, token_ids: tuple[int, ...]) -> None:
+        """Tokens were committed: moves the root; what lies beside the text dies."""
+        self.tokens.extend(token_ids)
+        self.hash = extend_hash(self.hash, token_ids)
+        self.tree.advance(token_ids)
+        self._unsent = [node for node in self._unsent if node.state is State.LIVE]
+        self.growths, self.round_complete = 0, False
+
+    def replace(self, position: int, token_ids: tuple[int, ...]) -> None:
+        """Takes over the verifier's tokens from ``position`` on."""
+        self.tokens[position:] = token_ids
+        self.hash = prefix_hash(self.tokens)
+        self.tree.clear()
+        self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
+        self._unsent.clear()
+        self.growths, self.round_complete = 0, False
+
+    def take_unsent(self) -> NodeColumns | None:
+        """Columns of the nodes that may be sent now, ids given in order; None when there are none."""
+        room = min(self.node_limit - self._next_node_id + 1, MAX_NODES_PER_SESSION)
+        nodes, self._unsent = self._unsent[:room], self._unsent[room:]
+        if not nodes:
+            return None
+        first = self._next_node_id
+        for node_id, node in enumerate(nodes, first):
+            node.node_id = node_id
+        self._next_node_id += len(nodes)
+        root = self.tree.root
+        parents = [0 if node.parent is root or node.parent is None else node.parent.node_id for node in nodes]
+        return NodeColumns(
+            first_node_id=first,
+            root_position=root.position,
+            token_ids=np.array([node.token_id for node in nodes], np.uint32),
+            parent_ids=np.array(parents, np.uint64),
+            log_scores=np.array([node.log_score for node in nodes], np.float32),
+        )

@@ -1,0 +1,63 @@
+"""Every error that crosses a boundary, in one tree. ``rpc.py`` maps them to gRPC status codes."""
+
+from __future__ import annotations
+
+from paceline.speculation.fields import FieldError
+
+__all__ = [
+    "DataLoss",
+    "FailedPrecondition",
+    "FieldError",
+    "NotFound",
+    "OutOfBlocks",
+    "PacelineError",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Unavailable",
+    "UnsupportedModel",
+    "UnsupportedParameter",
+]
+
+
+class PacelineError(Exception):
+    """Base of all errors that a caller may want to handle."""
+
+
+class UnsupportedModel(FieldError, PacelineError):
+    """The checkpoint needs something that the engine does not compute."""
+
+
+class UnsupportedParameter(FieldError, PacelineError):
+    """The request asks for something that this version does not do; it is never silently ignored."""
+
+
+class NotFound(PacelineError):
+    """No such session, model or worker."""
+
+
+class FailedPrecondition(PacelineError):
+    """The request is well-formed, but not here or not now."""
+
+
+class PermissionDenied(PacelineError):
+    """A key or token does not match."""
+
+
+class DataLoss(PacelineError):
+    """Two sides disagree about tokens that both hold as committed."""
+
+
+class Unavailable(PacelineError):
+    """Draining, starting, or a worker is gone."""
+
+
+class ResourceExhausted(PacelineError):
+    """Full; ``retry_after_seconds`` is a fair time to come back."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OutOfBlocks(ResourceExhausted):
+    """The KV cache has no room."""

@@ -1,0 +1,41 @@
+"""From a drafter's scores to estimates of being right."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from paceline.speculation.noise import Floats
+
+DEFAULT_KAPPA = 0.7
+"""Score scale of a draft model trained on its target; measured on the embedded pair (docs/log.md)."""
+
+
+def rank_children(scores: Floats, width: int, kappa: float) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The best ``width`` tokens of each row and log P(accepted | parent accepted) = log softmax(score / kappa).
+
+    ``scores`` is ``[rows, vocabulary]``: warped logits plus the shared noise, minus infinity where a token is cut off.
+    With noise this is a Gumbel-top-k sample without replacement (Recursive Speculative Decoding, arXiv 2402.14160) and
+    at the same time the best guess at what the target will choose. Returns two ``[rows, width]`` arrays, best first.
+    """
+    width = min(width, scores.shape[1])
+    best = np.argpartition(-scores, width - 1, axis=-1)[:, :width]
+    top = np.take_along_axis(scores, best, -1)
+    order = np.argsort(-top, axis=-1, kind="stable")
+    best, top = np.take_along_axis(best, order, -1), np.take_along_axis(top, order, -1)
+    largest = top[:, :1]
+    total = np.exp((scores - largest) / kappa).sum(-1, keepdims=True)
+    return best, (top - largest) / kappa - np.log(total)
+
+
+class MovingAverage:
+    """An exponential average that starts at its first value."""
+
+    def __init__(self, weight: float = 0.1, initial: float | None = None) -> None:
+        self.value, self._weight = initial, weight
+
+    def add(self, sample: float) -> None:
+        self.value = sample if self.value is None else self.value + self._weight * (sample - self.value)
+
+    def get(self, default: float) -> float:
+        return default if self.value is None else self.value

@@ -1,0 +1,101 @@
+"""When to launch a step: plain functions of online estimates, run alike by services and simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from paceline.speculation.estimate import MovingAverage
+from paceline.speculation.fields import require
+
+LOCKSTEP_TIMEOUT_SECONDS = 0.05
+GRACE = 0.5
+"""A drafter is waited for up to so much of its usual interval past the time it is usually heard of."""
+_REMEMBERED_MESSAGES = 8
+
+
+class Mode(Enum):
+    OVERLAPPED = "overlapped"
+    LOCKSTEP = "lockstep"
+    OFF = "off"
+
+
+class Shape(Enum):
+    TREE = "tree"
+    CHAIN = "chain"
+
+
+@dataclass(frozen=True)
+class SpeculationParameters:
+    """How one session speculates. ``drafters`` None: the gateway chooses; empty: nobody drafts."""
+
+    mode: Mode = Mode.OVERLAPPED
+    shape: Shape = Shape.TREE
+    max_draft_nodes: int = 12
+    draft_depth: int = 8
+    draft_width: int = 3
+    drafters: tuple[str, ...] | None = None
+    cache_scope: str = ""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.max_draft_nodes <= 256, "max_draft_nodes", self.max_draft_nodes, "0 to 256")
+        require(1 <= self.draft_depth <= 64, "draft_depth", self.draft_depth, "1 to 64")
+        require(1 <= self.draft_width <= 64, "draft_width", self.draft_width, "1 to 64")
+
+
+@dataclass(frozen=True)
+class DraftOutlook:
+    """What one drafter is expected to add to a session's next step.
+
+    ``gain`` is the expected emitted tokens that its next message brings, ``due_in`` the seconds until that message
+    (negative: late), ``interval`` the usual seconds between its messages.
+    """
+
+    gain: float
+    due_in: float
+    interval: float
+
+
+def should_launch(outlooks: Iterable[DraftOutlook], rate: float) -> bool:
+    """The marginal-value rule: wait only while waiting brings more tokens per second than the session usually emits.
+
+    ``rate`` is the session's long-run emitted tokens per second. A drafter is never waited for past its usual time.
+    """
+    return not any(
+        outlook.due_in > -GRACE * outlook.interval and outlook.gain > rate * max(outlook.due_in, GRACE * outlook.interval)
+        for outlook in outlooks
+    )
+
+
+class Rhythm:
+    """When a drafter's messages come after a verdict, and what each of them has been worth."""
+
+    def __init__(self) -> None:
+        self._first, self._interval = MovingAverage(), MovingAverage()
+        self._gains = [MovingAverage() for _ in range(_REMEMBERED_MESSAGES)]
+        self._verdict_at, self._last_at, self._messages = 0.0, 0.0, 0
+
+    def verdict(self, now: float) -> None:
+        """A verdict has been sent: the drafter starts afresh."""
+        self._verdict_at, self._messages = now, 0
+
+    def nodes(self, now: float, gain: float) -> None:
+        """A message has come whose new nodes add ``gain`` expected tokens."""
+        if self._messages == 0:
+            self._first.add(now - self._verdict_at)
+        else:
+            self._interval.add(now - self._last_at)
+        self._gains[min(self._messages, _REMEMBERED_MESSAGES - 1)].add(gain)
+        self._last_at, self._messages = now, self._messages + 1
+
+    def outlook(self, now: float) -> DraftOutlook | None:
+        """The next message as experience has it; None when there is none yet."""
+        expected = self._gains[min(self._messages, _REMEMBERED_MESSAGES - 1)].value
+        interval = self._interval.value
+        first = self._first.value
+        if expected is None or first is None:
+            return None
+        if self._messages == 0:
+            return DraftOutlook(expected, self._verdict_at + first - now, interval or first)
+        return None if interval is None else DraftOutlook(expected, self._last_at + interval - now, interval)

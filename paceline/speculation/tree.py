@@ -1,0 +1,163 @@
+"""Draft trees: candidate continuations of the last committed token, merged by token path.
+
+Positions are absolute, so a node keeps its place when the root moves below it. A node is *live* under the root,
+*committed* once its token is part of the text, or *dead* when the text went another way; nothing ever revives it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+
+class State(Enum):
+    LIVE = "live"
+    COMMITTED = "committed"
+    DEAD = "dead"
+
+
+class Node:
+    """One candidate token. ``log_score`` estimates log P(accepted | parent accepted)."""
+
+    __slots__ = (
+        "children", "log_score", "node_id", "parent", "position", "post_verify", "row", "sources", "state", "token_id",
+    )  # fmt: skip
+
+    def __init__(self, token_id: int, position: int, parent: Node | None, log_score: float, state: State) -> None:
+        self.token_id = token_id
+        self.position = position
+        self.parent = parent
+        self.log_score = log_score
+        self.state = state
+        self.children: dict[int, Node] = {}
+        self.sources: set[str] = set()
+        self.post_verify = False
+        """Verifier: it came while a step of its session was in flight."""
+        self.node_id = 0
+        """Drafter: its id on the wire; 0 before it is sent."""
+        self.row = -1
+        """Drafter: its tail row in the KV cache; -1 before it is expanded."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The nodes of one step in depth-first order, the likeliest child first; ``parents`` are rows, row 0 the root."""
+
+    nodes: tuple[Node, ...]
+    parents: tuple[int, ...]
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return tuple(node.token_id for node in self.nodes)
+
+
+class DraftTree:
+    """The live candidates under one session's root."""
+
+    def __init__(self, root_token_id: int, root_position: int) -> None:
+        self.root = Node(root_token_id, root_position, None, 0.0, State.COMMITTED)
+        self.size = 0
+        """Live nodes."""
+
+    def add(self, parent: Node, token_id: int, log_score: float, source: str = "") -> tuple[Node, bool]:
+        """The child of ``parent`` with this token, and whether it is new; a known one takes the larger estimate."""
+        node = parent.children.get(token_id)
+        if node is not None:
+            node.log_score = max(node.log_score, log_score)
+            node.sources.add(source)
+            return node, False
+        node = Node(token_id, parent.position + 1, parent, log_score, State.LIVE)
+        node.sources.add(source)
+        parent.children[token_id] = node
+        self.size += 1
+        return node, True
+
+    def advance(self, token_ids: Sequence[int]) -> list[Node]:
+        """Moves the root down the committed ``token_ids``; what lies beside them dies. Returns the nodes committed."""
+        committed: list[Node] = []
+        for token_id in token_ids:
+            heir = self.root.children.pop(token_id, None)
+            for sibling in self.root.children.values():
+                self._kill(sibling)
+            if heir is None:
+                heir = Node(token_id, self.root.position + 1, None, 0.0, State.COMMITTED)
+            else:
+                self.size -= 1
+                committed.append(heir)
+            heir.state, heir.parent, heir.log_score = State.COMMITTED, None, 0.0
+            self.root.children = {}
+            self.root = heir
+        return committed
+
+    def clear(self) -> None:
+        """Kills every live node."""
+        for child in self.root.children.values():
+            self._kill(child)
+        self.root.children = {}
+
+    def _kill(self, node: Node) -> None:
+        stack = [node]
+        while stack:
+            dead = stack.pop()
+            dead.state = State.DEAD
+            dead.parent = None
+            stack.extend(dead.children.values())
+            dead.children = {}
+            self.size -= 1
+
+    def live(self) -> Iterator[Node]:
+        """All live nodes, parents before children."""
+        stack = list(self.root.children.values())
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(node.children.values())
+
+    def best_first(self) -> Iterator[tuple[float, Node]]:
+        """Live nodes by falling path log-probability (DySpec's greedy order, arXiv 2410.11744)."""
+        heap = [(-child.log_score, child.token_id, id(child), child) for child in self.root.children.values()]
+        heapq.heapify(heap)
+        while heap:
+            cost, _, _, node = heapq.heappop(heap)
+            yield -cost, node
+            for child in node.children.values():
+                heapq.heappush(heap, (cost - child.log_score, child.token_id, id(child), child))
+
+    def expected_gain(self, nodes: Sequence[Node], budget: int) -> float:
+        """Expected accepted tokens that ``nodes`` bring, as far as they are among the best ``budget`` of the tree."""
+        fresh, gain = set(nodes), 0.0
+        for rank, (score, node) in enumerate(self.best_first()):
+            if rank >= budget:
+                break
+            if node in fresh:
+                gain += math.exp(score)
+        return gain
+
+    def select(self, budget: int, max_depth: int, floor: float) -> Selection:
+        """The best ``budget`` nodes down to ``max_depth`` levels whose path log-probability is above ``floor``."""
+        last_position = self.root.position + max_depth
+        chosen: dict[Node, float] = {}
+        for score, node in self.best_first():
+            if len(chosen) >= budget or score < floor:
+                break
+            if node.position <= last_position:
+                chosen[node] = score
+        return self._in_rows(chosen)
+
+    def _in_rows(self, chosen: dict[Node, float]) -> Selection:
+        nodes: list[Node] = []
+        parents: list[int] = []
+        stack = [(child, 0) for child in _worst_first(self.root, chosen)]
+        while stack:
+            node, parent_row = stack.pop()
+            nodes.append(node)
+            parents.append(parent_row)
+            stack.extend((child, len(nodes)) for child in _worst_first(node, chosen))
+        return Selection(tuple(nodes), tuple(parents))
+
+
+def _worst_first(node: Node, chosen: dict[Node, float]) -> list[Node]:
+    return sorted((child for child in node.children.values() if child in chosen), key=lambda child: chosen[child])

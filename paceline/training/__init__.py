@@ -1,0 +1,1 @@
+"""Trains the embedded target/draft pair on the source of the installed Python standard library."""

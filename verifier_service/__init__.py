@@ -1,0 +1,1 @@
+"""The target: sessions, merged draft trees, and the step loop that checks them."""

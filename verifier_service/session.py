@@ -1,0 +1,183 @@
+"""One session at the verifier: its text, its merged tree, its drafters, its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from paceline.engine.cache import Sequence as CacheSequence
+from paceline.messages import (
+    DrafterStatistics,
+    FinishReason,
+    OpenSession,
+    OverlapStatistics,
+    SessionEvent,
+    Usage,
+    Verdicts,
+)
+from paceline.speculation.accept import Decision
+from paceline.speculation.merge import DraftSource
+from paceline.speculation.noise import NoiseCache
+from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, should_launch
+from paceline.speculation.prefix import EMPTY, extend_hash
+from paceline.speculation.tree import DraftTree, Node, Selection
+
+
+class GatewayLink(Protocol):
+    """Takes a step's events for one gateway; may be called from any thread and never blocks."""
+
+    def send(self, events: Sequence[SessionEvent]) -> None: ...
+
+
+class DrafterLink(Protocol):
+    """Takes a step's verdicts for one drafter; may be called from any thread and never blocks."""
+
+    def send(self, verdicts: Verdicts) -> None: ...
+
+
+@dataclass
+class Attachment:
+    """A drafter's place in a session."""
+
+    source: DraftSource
+    link: DrafterLink
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    complete_root: int = -1
+    """Lockstep: the root that its last round was complete for."""
+
+
+@dataclass
+class Counters:
+    """What a session has cost and brought so far."""
+
+    steps: int = 0
+    verified_nodes: int = 0
+    accepted_nodes: int = 0
+    pre_verify_steps: int = 0
+    post_verify_nodes: int = 0
+    verifier_wait_seconds: float = 0.0
+    step_seconds: float = 0.0
+
+
+class Session:
+    """State between steps. Only ``commit`` changes the text."""
+
+    def __init__(self, opening: OpenSession, gateway: GatewayLink, vocabulary_size: int, max_context: int) -> None:
+        self.opening, self.gateway = opening, gateway
+        self.tokens = list(opening.token_ids)
+        self.hashes = [EMPTY]
+        for token_id in self.tokens:
+            self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
+        self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
+        self.noise = NoiseCache(opening.noise_key, vocabulary_size)
+        self.mode = opening.speculation.mode
+        self.max_draft_nodes = opening.speculation.max_draft_nodes
+        wanted = opening.sampling.max_tokens
+        self.length_limit = max_context if wanted is None else min(max_context, opening.prompt_length + wanted)
+        self.attachments: dict[str, Attachment] = {}
+        self.revoked: set[str] = set()
+        self.gone_sources: dict[str, DraftSource] = {}
+        self.sequence: CacheSequence | None = None
+        self.in_flight = False
+        self.ended: FinishReason | None = None
+        self.counters = Counters()
+        self.rooted_at = self.launched_at = self.decoding_since = 0.0
+
+    @property
+    def session_id(self) -> str:
+        return self.opening.session_id
+
+    @property
+    def epoch(self) -> int:
+        return self.opening.epoch
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be emitted."""
+        return self.length_limit - len(self.tokens)
+
+    @property
+    def prefilled(self) -> bool:
+        """All K/V before the root is in the cache."""
+        return self.sequence is not None and self.sequence.num_computed_tokens == len(self.tokens) - 1
+
+    def select(self) -> Selection:
+        """The nodes of the next step: the likeliest ones, and none deeper than what may still be emitted."""
+        budget = 0 if self.mode is Mode.OFF else self.max_draft_nodes
+        depth = min(self.opening.speculation.draft_depth, self.room - 1)
+        return self.tree.select(budget, depth, floor=float("-inf"))
+
+    def ready(self, now: float) -> bool:
+        """Whether a step should be launched with what has arrived."""
+        if self.mode is Mode.OFF or not self.attachments:
+            return True
+        if self.mode is Mode.LOCKSTEP:
+            complete = all(a.complete_root == self.tree.root.position for a in self.attachments.values())
+            return complete or now - self.rooted_at >= LOCKSTEP_TIMEOUT_SECONDS
+        outlooks = [a.rhythm.outlook(now) for a in self.attachments.values()]
+        return should_launch((outlook for outlook in outlooks if outlook is not None), self.rate(now))
+
+    def rate(self, now: float) -> float:
+        """Tokens per second since the first root; 0 before anything is known."""
+        elapsed = now - self.decoding_since
+        emitted = self.counters.accepted_nodes + self.counters.steps
+        return emitted / elapsed if emitted and elapsed > 0 else 0.0
+
+    def start_decoding(self, now: float) -> None:
+        self.decoding_since = self.rooted_at = now
+
+    def commit(self, selection: Selection, decision: Decision, now: float) -> None:
+        """Makes a decision part of the text: the one place where a session's tokens grow."""
+        accepted = [selection.nodes[row - 1] for row in decision.accepted_rows]
+        self._count(selection.nodes, accepted)
+        for token_id in decision.token_ids:
+            self.tokens.append(token_id)
+            self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
+        self.tree.advance(decision.token_ids)
+        self.rooted_at = now
+        for attachment in self.attachments.values():
+            attachment.rhythm.verdict(now)
+        if decision.stopped:
+            self.ended = FinishReason.STOP
+        elif self.room == 0:
+            self.ended = FinishReason.LENGTH
+
+    def _count(self, verified: Sequence[Node], accepted: Sequence[Node]) -> None:
+        counters = self.counters
+        counters.steps += 1
+        counters.verified_nodes += len(verified)
+        counters.accepted_nodes += len(accepted)
+        counters.post_verify_nodes += sum(node.post_verify for node in accepted)
+        for node in verified:
+            for drafter_id in node.sources:
+                self._source(drafter_id).verified += 1
+        for node in accepted:
+            for drafter_id in node.sources:
+                self._source(drafter_id).accepted += 1
+                self._source(drafter_id).uniquely_accepted += len(node.sources) == 1
+
+    def _source(self, drafter_id: str) -> DraftSource:
+        attachment = self.attachments.get(drafter_id)
+        return attachment.source if attachment else self.gone_sources[drafter_id]
+
+    def detach(self, drafter_id: str) -> None:
+        """Forgets a drafter; its nodes stay, they are only hints."""
+        attachment = self.attachments.pop(drafter_id, None)
+        if attachment:
+            self.gone_sources[drafter_id] = attachment.source
+
+    def source_for(self, drafter_id: str) -> DraftSource:
+        """The drafter's counters, kept when it comes back."""
+        return self.gone_sources.pop(drafter_id, None) or DraftSource(drafter_id)
+
+    def usage(self) -> Usage:
+        return Usage(self.opening.prompt_length, len(self.tokens) - self.opening.prompt_length)
+
+    def statistics(self) -> OverlapStatistics:
+        sources = [a.source for a in self.attachments.values()] + list(self.gone_sources.values())
+        drafters = tuple(
+            DrafterStatistics(s.drafter_id, s.proposed, s.verified, s.accepted, s.uniquely_accepted, s.stale)
+            for s in sorted(sources, key=lambda source: source.drafter_id)
+        )
+        return OverlapStatistics(drafters=drafters, **vars(self.counters))
