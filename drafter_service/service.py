@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from drafter_service.drafters.base import DraftKind
@@ -24,12 +26,14 @@ from paceline.messages import (
     DraftUpdate,
     Joined,
     Leave,
+    Propose,
     Rejection,
     RoundComplete,
     Verdict,
     Verdicts,
 )
 from paceline.speculation.fields import require
+from paceline.speculation.merge import CREDIT
 from paceline.speculation.policy import Mode
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,17 @@ class VerifierLink(Protocol):
 
 
 Observer = Callable[[AttachEvent], None]
+
+
+class _Listener:
+    """A link to whoever asked for a proposal; it has no use for joins and leaves."""
+
+    def __init__(self, take: Callable[[DraftUpdate], object]) -> None:
+        self._take = take
+
+    def send(self, update: DraftUpdate) -> None:
+        if update.nodes or update.rounds:
+            self._take(update)
 
 
 class _Membership:
@@ -82,6 +97,29 @@ class Drafter:
         self._note(lambda: self._start(_Membership(session, link, observer)))
         link.send(DraftUpdate(joins=(join,)))  # after the note: the answer must find the session
 
+    def propose(self, request: Propose, take: Callable[[DraftUpdate], object]) -> str:
+        """Drafts one lockstep round for given tokens, without a verifier; ``take`` gets nodes and the round's end.
+
+        Returns the name of the round, to be detached when it is no longer wanted.
+        """
+        session_id = f"propose-{uuid.uuid4().hex}"
+        attach = Attach(
+            session_id=session_id,
+            epoch=1,
+            verifier="",
+            token_ids=request.token_ids,
+            prompt_length=len(request.token_ids),
+            sampling=request.sampling,
+            speculation=replace(request.speculation, mode=Mode.LOCKSTEP),
+            noise_key=request.noise_key,
+            key=b"",
+        )
+        link = _Listener(take)
+        self.attach(attach, link, lambda _: None)
+        joined = Joined(session_id, 1, len(request.token_ids), (), CREDIT)
+        self.receive(Verdicts(joined=(joined,)), link)
+        return session_id
+
     def detach(self, session_id: str, epoch: int) -> None:
         """Stops drafting for a session, if it still goes on."""
         self._note(lambda: self._leave(session_id, epoch))
@@ -96,8 +134,8 @@ class Drafter:
 
     def _check(self, attach: Attach) -> None:
         require(bool(attach.token_ids), "token_ids", attach.token_ids, "at least one token")
-        largest = max(attach.token_ids)
-        require(largest < self.vocabulary_size, "token_ids", largest, f"below the vocabulary's {self.vocabulary_size}")
+        largest, size = max(attach.token_ids), self.vocabulary_size
+        require(not size or largest < size, "token_ids", largest, f"ids below the vocabulary's size {size}")
         if len(attach.token_ids) >= self.max_context:
             raise FailedPrecondition(f"{len(attach.token_ids)} tokens do not fit the draft context {self.max_context}")
 

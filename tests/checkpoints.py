@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
-FAMILIES: dict[str, type[PretrainedConfig]] = {
+FAMILIES: dict[str, Any] = {
     "llama": LlamaConfig,
     "qwen2": Qwen2Config,
     "qwen3": Qwen3Config,
@@ -15,7 +16,9 @@ FAMILIES: dict[str, type[PretrainedConfig]] = {
 }
 
 
-def write_checkpoint(directory: Path, family: str = "llama", *, seed: int = 0, scale: float = 0.3, **overrides: object) -> Path:
+def write_checkpoint(
+    directory: Path, family: str = "llama", *, seed: int = 0, scale: float = 0.3, **overrides: object
+) -> Path:
     """A random model of two layers; ``scale`` makes its distributions neither flat nor certain."""
     fields: dict[str, object] = {
         "vocab_size": 64,
@@ -33,7 +36,7 @@ def write_checkpoint(directory: Path, family: str = "llama", *, seed: int = 0, s
     }
     fields.update(overrides)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(FAMILIES[family](**fields))
+    model: Any = AutoModelForCausalLM.from_config(FAMILIES[family](**fields))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" not in name:

@@ -79,7 +79,9 @@ class InProcess:
     """One verifier and some drafters; ``run`` turns their cranks until every session is over."""
 
     def __init__(self, target: ModelRunner, drafters: Sequence[Drafter] = (), limits: Limits | None = None) -> None:
-        info = ModelInfo("target", target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids)
+        info = ModelInfo(
+            "target", target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
+        )
         ticks = itertools.count()
         self.verifier = Verifier(target, info, limits or Limits(), clock=lambda: next(ticks) * 1e-3)
         self.recorder = Recorder()

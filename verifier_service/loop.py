@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 class StepLoop:
     """Runs steps for as long as there is something to do, and sleeps when there is not."""
 
-    def __init__(self, verifier: Verifier, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(self, verifier: Verifier, on_failure: Callable[[BaseException], object]) -> None:
         self._verifier, self._on_failure = verifier, on_failure
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)
@@ -34,7 +34,7 @@ class StepLoop:
             while not self._stopping:
                 if not self._verifier.step():
                     self._sleep()
-        except BaseException as error:  # noqa: BLE001 - a dead step loop must take the service down, not hang it
+        except BaseException as error:  # a dead loop must take the service down, not hang it
             logger.exception("the step loop failed")
             self._on_failure(error)
 

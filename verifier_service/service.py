@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from paceline.engine.batch import Rows
@@ -199,12 +199,20 @@ class Verifier:
         self._running.pop(session.session_id, None)
         if session in self._waiting:
             self._waiting.remove(session)
-        now = self._clock()
-        self._tombstones = {key: end for key, end in self._tombstones.items() if end > now}
-        self._tombstones[session.session_id] = now + TOMBSTONE_SECONDS
+        self._bury(session.session_id)
         if session.sequence is not None and not session.in_flight:
             self._freed.append(session.sequence)
             session.sequence = None
+
+    def _bury(self, session_id: str) -> None:
+        """Remembers an ended session for a while, so that what still comes for it is not taken for an early join."""
+        now = self._clock()
+        self._tombstones[session_id] = now + TOMBSTONE_SECONDS
+        while self._tombstones:
+            oldest = next(iter(self._tombstones))
+            if self._tombstones[oldest] > now:
+                break
+            del self._tombstones[oldest]
 
     # -- what drafters say ---------------------------------------------------------------------------------------------
 
@@ -218,7 +226,9 @@ class Verifier:
             for nodes in update.nodes:
                 total += len(nodes.columns)
                 try:
-                    require(total <= MAX_NODES_PER_MESSAGE, "nodes", total, f"at most {MAX_NODES_PER_MESSAGE} a message")
+                    require(
+                        total <= MAX_NODES_PER_MESSAGE, "nodes", total, f"at most {MAX_NODES_PER_MESSAGE} a message"
+                    )
                     self._merge(nodes, link)
                 except FieldError as error:
                     self._quarantine(nodes.session_id, link)
@@ -230,6 +240,13 @@ class Verifier:
             self._wake()
         if rejected:
             link.send(Verdicts(rejected=tuple(rejected)))
+
+    def reject_drafting(self, rejection: Rejection, link: DrafterLink) -> None:
+        """An entry could not even be read: its session does without this drafter."""
+        with self.changed:
+            self._quarantine(rejection.session_id, link)
+            self._wake()
+        link.send(Verdicts(rejected=(rejection,)))
 
     def drafter_lost(self, link: DrafterLink) -> None:
         """A drafter's stream broke: nobody waits for it any more."""
@@ -269,9 +286,13 @@ class Verifier:
 
     def _refusal(self, join: Join, session: Session) -> Rejection | None:
         if join.epoch != session.epoch:
-            return Rejection(join.session_id, Status.FAILED_PRECONDITION, f"epoch = {join.epoch}: expected {session.epoch}")
+            return Rejection(
+                join.session_id, Status.FAILED_PRECONDITION, f"epoch = {join.epoch}: expected {session.epoch}"
+            )
         if join.key != drafter_key(session.opening.session_secret, join.session_id, join.drafter_id, join.epoch):
-            return Rejection(join.session_id, Status.PERMISSION_DENIED, "key does not belong to this session and drafter")
+            return Rejection(
+                join.session_id, Status.PERMISSION_DENIED, "key does not belong to this session and drafter"
+            )
         if join.drafter_id in session.revoked:
             return Rejection(join.session_id, Status.PERMISSION_DENIED, f"drafter {join.drafter_id} is revoked")
         known = session.gone_sources.get(join.drafter_id)
@@ -354,9 +375,7 @@ class Verifier:
         self._expire_joins(now)
         self._admit()
         plan = [entry for entry in (self._decode_entry(s, now) for s in self._running.values()) if entry]
-        prefill = next((s for s in self._running.values() if not s.prefilled), None)
-        if prefill is not None:
-            plan.append(self._prefill_entry(prefill))
+        plan.extend(self._prefill_entries())
         for entry in plan:
             entry.session.in_flight, entry.session.launched_at = True, now
         self.steps += bool(plan)
@@ -391,12 +410,19 @@ class Verifier:
         selection = session.select()
         return Entry(session, session.sequence, (session.tree.root.token_id, *selection.token_ids), selection)
 
-    def _prefill_entry(self, session: Session) -> Entry:
-        sequence = session.sequence
-        assert sequence is not None, "a running session has a sequence"
-        start = sequence.num_computed_tokens
-        end = min(start + self.limits.prefill_chunk, len(session.tokens) - 1)
-        return Entry(session, sequence, session.tokens[start:end], None)
+    def _prefill_entries(self) -> Iterator[Entry]:
+        """Chunks of the prompts that are not computed yet, oldest session first, as far as the chunk size goes."""
+        room = self.limits.prefill_chunk
+        for session in self._running.values():
+            sequence = session.sequence
+            if sequence is None or session.prefilled:
+                continue
+            start = sequence.num_computed_tokens
+            chunk = session.tokens[start : min(start + room, len(session.tokens) - 1)]
+            yield Entry(session, sequence, chunk, None)
+            room -= len(chunk)
+            if room <= 0:
+                return
 
     def _decide(self, plan: Sequence[Entry], logits: Sequence[Logits]) -> list[Decision | None]:
         return [self._decide_one(entry, rows) for entry, rows in zip(plan, logits, strict=True)]

@@ -115,9 +115,7 @@ def _tree_hidden(sequence: Sequence, first: int) -> npt.NDArray[np.bool_] | None
     return np.concatenate([committed, ~seen], axis=1)
 
 
-def _attention(
-    pieces: Seq[_Piece], group_size: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Attention, ...]:
+def _attention(pieces: Seq[_Piece], group_size: int, device: torch.device, dtype: torch.dtype) -> tuple[Attention, ...]:
     narrow = [piece for piece in pieces if piece.count <= WIDE]
     alone = [piece for piece in pieces if piece.count > WIDE]
     if len(narrow) == 1:
@@ -159,9 +157,7 @@ def _padded(pieces: Seq[_Piece], group_size: int, device: torch.device, dtype: t
     )
 
 
-def _bias(
-    hidden: npt.NDArray[np.bool_], group_size: int, device: torch.device, dtype: torch.dtype
-) -> torch.Tensor:
+def _bias(hidden: npt.NDArray[np.bool_], group_size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """``[sessions, 1, queries * group_size, keys]``: the heads of a group stand beside their row."""
     spread = torch.from_numpy(np.repeat(hidden, group_size, axis=1)).to(device)
     return torch.zeros(spread.shape, device=device, dtype=dtype).masked_fill_(spread, _MASKED)[:, None]

@@ -94,7 +94,9 @@ class Sequence:
         """Adds tail rows below ``parents`` (tail rows or ``ROOT``); returns the first new tail row."""
         first, count = self.tail, len(parents)
         if count > self.room:
-            raise OutOfBlocks(f"{count} rows do not fit: {self.length} of {len(self.slots)} slots, {first} tail rows in use")
+            raise OutOfBlocks(
+                f"{count} rows do not fit: {self.length} of {len(self.slots)} slots, {first} tail rows in use"
+            )
         for row, parent in enumerate(parents, first):
             if parent == ROOT:
                 self.depths[row] = 0

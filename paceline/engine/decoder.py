@@ -50,7 +50,11 @@ class Decoder:
         queries_keys, values = qkv[:, :rotated], qkv[:, rotated:]
         if layer.q_norm is not None and layer.k_norm is not None:
             queries_keys = torch.cat(
-                [self._norm(qkv[:, : config.heads], layer.q_norm), self._norm(qkv[:, config.heads : rotated], layer.k_norm)], 1
+                [
+                    self._norm(qkv[:, : config.heads], layer.q_norm),
+                    self._norm(qkv[:, config.heads : rotated], layer.k_norm),
+                ],
+                1,
             )
         half = config.head_dim // 2
         turned = torch.cat([queries_keys[..., half:], queries_keys[..., :half]], -1)
@@ -62,23 +66,24 @@ class Decoder:
             return layer.output(self._one_call(queries, kv, batch.attention[0]))
         mixed = torch.empty(len(x), config.heads * config.head_dim, device=x.device, dtype=x.dtype)
         for call in batch.attention:
-            if call.valid is None:
-                mixed[call.rows] = self._one_call(queries[call.rows], kv, call)
+            answer = self._one_call(queries[call.rows], kv, call)
+            if isinstance(call.rows, slice) or call.valid is None:
+                mixed[call.rows] = answer
             else:
-                mixed[call.rows[call.valid]] = self._one_call(queries[call.rows], kv, call)[call.valid]
+                mixed[call.rows[call.valid]] = answer[call.valid]
         return layer.output(mixed)
 
     def _one_call(self, queries: Tensor, kv: Tensor, call: Attention) -> Tensor:
-        """``queries`` is ``[rows, heads, dim]`` or ``[sessions, rows, heads, dim]``; the heads of a group become rows."""
+        """``queries`` is ``[(sessions,) rows, heads, dim]``; the heads of a group become rows."""
         config, group = self.config, self.group_size
         batched = queries.dim() == 4
         sessions, rows = queries.shape[:2] if batched else (1, len(queries))
-        keys, values = (kv[0][call.keys], kv[1][call.keys]) if not isinstance(call.keys, slice) else kv[:, None, call.keys]
+        keys, values = (
+            (kv[0][call.keys], kv[1][call.keys]) if not isinstance(call.keys, slice) else kv[:, None, call.keys]
+        )
         asked = queries.reshape(sessions, rows, config.kv_heads, group, config.head_dim)
         asked = asked.permute(0, 2, 1, 3, 4).reshape(sessions, config.kv_heads, rows * group, config.head_dim)
-        mixed = F.scaled_dot_product_attention(
-            asked, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=call.bias
-        )
+        mixed = F.scaled_dot_product_attention(asked, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=call.bias)
         mixed = mixed.view(sessions, config.kv_heads, rows, group, config.head_dim).permute(0, 2, 1, 3, 4)
         flat = mixed.reshape(sessions, rows, config.heads * config.head_dim)
         return flat if batched else flat[0]

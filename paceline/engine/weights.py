@@ -71,7 +71,9 @@ def weights_digest(path: Path) -> str:
 
 def _shards(path: Path) -> list[Path]:
     index = path / "model.safetensors.index.json"
-    names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+    names = (
+        sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+    )
     shards = [path / name for name in names]
     for shard in shards:
         if not shard.exists():

@@ -11,7 +11,7 @@ class FieldError(ValueError):
         self.field, self.value, self.expected = field, value, expected
 
 
-def require(ok: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001
+def require(ok: bool, field: str, value: object, expected: str) -> None:  # noqa: FBT001 - the point of it
     """Raises ``FieldError`` unless ``ok``."""
     if not ok:
         raise FieldError(field, value, expected)

@@ -67,8 +67,12 @@ class DraftSource:
 def check_columns(columns: NodeColumns, source: DraftSource, root_position: int, vocabulary_size: int) -> None:
     """Raises ``FieldError`` for columns that no honest drafter sends."""
     count = len(columns)
-    require(len(columns.parent_ids) == count, "parent_ids", len(columns.parent_ids), f"{count} entries, as token_ids has")
-    require(len(columns.log_scores) == count, "log_scores", len(columns.log_scores), f"{count} entries, as token_ids has")
+    require(
+        len(columns.parent_ids) == count, "parent_ids", len(columns.parent_ids), f"{count} entries, as token_ids has"
+    )
+    require(
+        len(columns.log_scores) == count, "log_scores", len(columns.log_scores), f"{count} entries, as token_ids has"
+    )
     require(count <= MAX_NODES_PER_SESSION, "token_ids", count, f"at most {MAX_NODES_PER_SESSION} nodes per message")
     require(columns.first_node_id >= 1, "first_node_id", columns.first_node_id, "at least 1")
     last = columns.first_node_id + count - 1
@@ -136,4 +140,3 @@ def _forget(source: DraftSource, oldest_position: int) -> None:
         for node_id, node in source.references.items()
         if node.state is State.LIVE or (node.state is State.COMMITTED and node.position >= oldest_position)
     }
-

@@ -63,7 +63,8 @@ def should_launch(outlooks: Iterable[DraftOutlook], rate: float) -> bool:
     ``rate`` is the session's long-run emitted tokens per second. A drafter is never waited for past its usual time.
     """
     return not any(
-        outlook.due_in > -GRACE * outlook.interval and outlook.gain > rate * max(outlook.due_in, GRACE * outlook.interval)
+        outlook.due_in > -GRACE * outlook.interval
+        and outlook.gain > rate * max(outlook.due_in, GRACE * outlook.interval)
         for outlook in outlooks
     )
 

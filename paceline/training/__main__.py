@@ -1,10 +1,11 @@
-"""``python -m paceline.training {tokenizer,target,generate,draft,evaluate,export} --work DIR``: see docs/training.md."""
+"""``python -m paceline.training STAGE --work DIR``: see paceline/embedded/README.md."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,14 +47,16 @@ class Work:
         return text.Corpus.build(tokenizer, self.directory / "corpus.npz")
 
     def target(self) -> LlamaForCausalLM:
-        model = new_model(target_config()).to(self.device)  # type: ignore[arg-type]
+        model = new_model(target_config(), self.device)
         model.load_state_dict(torch.load(self.directory / "target.pt", weights_only=True)["model"])
-        return model.eval()
+        model.train(mode=False)
+        return model
 
     def draft(self) -> LlamaForCausalLM:
-        model = new_model(draft_config()).to(self.device)  # type: ignore[arg-type]
+        model = new_model(draft_config(), self.device)
         model.load_state_dict(torch.load(self.directory / "draft.pt", weights_only=True)["model"])
-        return model.eval()
+        model.train(mode=False)
+        return model
 
     def trainer(self, model: LlamaForCausalLM, name: str) -> Trainer:
         return Trainer(model, matrix_lr=4e-3, other_lr=4e-3, checkpoint=self.directory / f"{name}.pt")
@@ -65,15 +68,13 @@ def make_tokenizer(work: Work, _minutes: float) -> None:
 
 
 def train_target(work: Work, minutes: float) -> None:
-    corpus, model = work.corpus(), new_model(target_config()).to(work.device)  # type: ignore[arg-type]
+    corpus, model = work.corpus(), new_model(target_config(), work.device)
     logger.info("target: %.2f M parameters, corpus %.2f M tokens", count(model), len(corpus.train) / 1e6)
     work.trainer(model, "target").run(pretraining_loss(model, corpus), minutes * 60)
 
 
 def generate_text(work: Work, minutes: float) -> None:
     """Adds windows of target-generated text until the time is spent."""
-    import time
-
     corpus, target, rng = work.corpus(), work.target(), np.random.default_rng(1)
     path, windows, started = work.directory / "generated.npy", [], time.monotonic()
     while time.monotonic() - started < minutes * 60:
@@ -87,7 +88,7 @@ def generate_text(work: Work, minutes: float) -> None:
 def train_draft(work: Work, minutes: float) -> None:
     corpus, target = work.corpus(), work.target()
     generated = np.load(work.directory / "generated.npy")
-    model = new_model(draft_config()).to(work.device)  # type: ignore[arg-type]
+    model = new_model(draft_config(), work.device)
 
     def draw(rng: np.random.Generator, fraction: float) -> torch.Tensor:
         if fraction <= 0.9 and rng.random() < GENERATED_SHARE:
@@ -127,7 +128,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m paceline.training", description=__doc__)
     parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("--work", type=Path, required=True, help="directory for checkpoints; a stage resumes from it")
-    parser.add_argument("--minutes", type=float, default=75.0, help="training time of this stage, earlier runs counted in")
+    parser.add_argument(
+        "--minutes", type=float, default=75.0, help="training time of this stage, earlier runs counted in"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()

@@ -111,7 +111,9 @@ class Corpus:
         with np.load(cache) as arrays:
             return cls(arrays["train"], arrays["edits"], arrays["held_out"])
 
-    def batch(self, rng: np.random.Generator, rows: int, length: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    def batch(
+        self, rng: np.random.Generator, rows: int, length: int
+    ) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
         """``rows`` random windows of ``length`` tokens, one in five from the edit pairs."""
         picks = rng.random(rows) < 0.2
         sources = [self.edits if edit and len(self.edits) > length else self.train for edit in picks]

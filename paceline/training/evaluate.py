@@ -26,12 +26,14 @@ class PairReport:
 
 
 @torch.inference_mode()
-def evaluate_pair(target: LlamaForCausalLM, draft: LlamaForCausalLM, corpus: Corpus, max_windows: int = 400) -> PairReport:
+def evaluate_pair(
+    target: LlamaForCausalLM, draft: LlamaForCausalLM, corpus: Corpus, max_windows: int = 400
+) -> PairReport:
     """Runs both models over consecutive held-out windows of 512 tokens."""
     count = min(max_windows, len(corpus.held_out) // WINDOW)
     windows = torch.from_numpy(corpus.held_out[: count * WINDOW].astype(np.int64)).view(count, WINDOW)
     losses, agree = np.zeros(2), 0
-    for chunk in windows.split(8):
+    for chunk in torch.split(windows, 8):
         tokens = chunk.to(target.device)
         logits = [hidden_logits(model, tokens)[:, :-1].float() for model in (target, draft)]
         labels = tokens[:, 1:].flatten()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,9 @@ def draft_config() -> LlamaConfig:
     return _config(hidden_size=128, intermediate_size=352, num_hidden_layers=2, heads=2, kv_heads=1)
 
 
-def _config(*, hidden_size: int, intermediate_size: int, num_hidden_layers: int, heads: int, kv_heads: int) -> LlamaConfig:
+def _config(
+    *, hidden_size: int, intermediate_size: int, num_hidden_layers: int, heads: int, kv_heads: int
+) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=hidden_size,
@@ -45,15 +48,18 @@ def _config(*, hidden_size: int, intermediate_size: int, num_hidden_layers: int,
     )
 
 
-def new_model(config: LlamaConfig) -> LlamaForCausalLM:
+def new_model(config: LlamaConfig, device: str) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    model.to(device)  # type: ignore[arg-type]
+    return model
 
 
 def hidden_logits(model: LlamaForCausalLM, tokens: torch.Tensor) -> torch.Tensor:
     """Logits of every position, with bfloat16 matrix products (three times faster where the CPU has them)."""
     with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
-        return model(input_ids=tokens, use_cache=False).logits
+        logits: torch.Tensor = model(input_ids=tokens, use_cache=False).logits
+        return logits
 
 
 def pretraining_loss(model: LlamaForCausalLM, corpus: Corpus) -> LossFunction:
@@ -77,7 +83,9 @@ def distillation_loss(
         with torch.no_grad():
             teacher = hidden_logits(target, tokens).float().log_softmax(-1)
         student = hidden_logits(draft, tokens).float().log_softmax(-1)
-        return F.kl_div(student.flatten(0, 1), teacher.flatten(0, 1), log_target=True, reduction="batchmean"), tokens.numel()
+        return F.kl_div(
+            student.flatten(0, 1), teacher.flatten(0, 1), log_target=True, reduction="batchmean"
+        ), tokens.numel()
 
     return loss
 
@@ -86,7 +94,8 @@ def distillation_loss(
 def sample_windows(target: LlamaForCausalLM, prompts: np.ndarray, length: int, *, temperature: float) -> np.ndarray:
     """Continues each prompt to ``length`` tokens with the target's own choices: what a drafter will be asked about."""
     tokens = torch.from_numpy(prompts.astype(np.int64)).to(target.device)
-    output = target.generate(
+    generating: Any = target
+    output = generating.generate(
         tokens,
         attention_mask=torch.ones_like(tokens),
         do_sample=True,

@@ -1,0 +1,49 @@
+"""``python -m drafter_service --kind KIND --verifiers ADDRESS``: wires a drafter together and serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from drafter_service.config import DrafterConfig
+from paceline import process
+from paceline.settings import parse
+
+logger = logging.getLogger("drafter_service")
+
+
+async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
+    """Loads the drafter, listens, and drafts until told to stop."""
+    from drafter_service.links import Links
+    from drafter_service.loading import load_drafter
+    from drafter_service.loop import GrowLoop
+    from drafter_service.servicer import DrafterServicer
+    from paceline import wire
+    from paceline.rpc import Server
+
+    loop = asyncio.get_running_loop()
+    loaded = await asyncio.to_thread(load_drafter, config)
+    drafter = loaded.drafter
+    links = Links(drafter, config.verifiers)
+    growing = GrowLoop(drafter, on_failure=lambda _: loop.call_soon_threadsafe(stop.set))
+    server = Server(["paceline.v1.DrafterService"])
+    wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)
+    growing.start()
+    port = await server.start(config.host, config.port, insecure=config.insecure)
+    await server.ready()
+    logger.info("%s (%s) drafts on %s:%d", config.worker_name, config.kind, config.host, port)
+    await stop.wait()
+    await server.stop()
+    await links.close()
+    await asyncio.to_thread(growing.stop)
+
+
+def main() -> int:
+    process.prepare()
+    config = parse(DrafterConfig, None, "python -m drafter_service")
+    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

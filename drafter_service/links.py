@@ -1,0 +1,73 @@
+"""Streams to verifiers: one per verifier, dialled when the first session needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+from grpc import aio
+
+from drafter_service.service import Drafter
+from paceline import rpc, wire
+from paceline.errors import PermissionDenied
+from paceline.messages import DraftUpdate
+
+logger = logging.getLogger(__name__)
+
+
+class Links:
+    """The verifiers that this drafter drafts for; others are not dialled whoever asks."""
+
+    def __init__(self, drafter: Drafter, allowed: Sequence[str]) -> None:
+        self._drafter, self._allowed = drafter, frozenset(allowed)
+        self._links: dict[str, rpc.Outgoing[DraftUpdate]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def get(self, address: str) -> rpc.Outgoing[DraftUpdate]:
+        """The link to the verifier at ``address``."""
+        if address not in self._allowed:
+            raise PermissionDenied(
+                f"verifier {address} is not of this drafter's topology: {', '.join(sorted(self._allowed))}"
+            )
+        link = self._links.get(address)
+        if link is None:
+            link = self._links[address] = rpc.Outgoing(asyncio.get_running_loop())
+            task = asyncio.create_task(self._speculate(address, link))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return link
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _speculate(self, address: str, link: rpc.Outgoing[DraftUpdate]) -> None:
+        try:
+            async with rpc.channel(address) as connection:
+                stub = wire.verifier_stub(connection)
+                async for verdicts in stub.Speculate(_requests(link)):
+                    self._drafter.receive(wire.from_verdicts(verdicts), link)
+        except aio.AioRpcError as error:
+            logger.warning("the stream to verifier %s broke: %s", address, error.details())
+        finally:
+            del self._links[address]
+            link.close()
+            self._drafter.link_lost(link)
+
+
+async def _requests(link: rpc.Outgoing[DraftUpdate]) -> AsyncIterator[wire.verifier.DraftUpdate]:
+    async for batch in link:
+        yield wire.to_draft_update(_together(batch))
+
+
+def _together(batch: Sequence[DraftUpdate]) -> DraftUpdate:
+    if len(batch) == 1:
+        return batch[0]
+    return DraftUpdate(
+        joins=tuple(item for update in batch for item in update.joins),
+        nodes=tuple(item for update in batch for item in update.nodes),
+        rounds=tuple(item for update in batch for item in update.rounds),
+        leaves=tuple(item for update in batch for item in update.leaves),
+    )

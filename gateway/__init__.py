@@ -1,0 +1,1 @@
+"""The face: takes prompts, opens sessions, attaches drafters, streams text."""

@@ -1,0 +1,83 @@
+"""Between text and tokens, without a model: tokenizer, chat template, incremental detokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from paceline.errors import FailedPrecondition, FieldError
+from paceline.messages import ChatMessage, TokenizerFiles
+
+UNFINISHED = "\ufffd"
+
+
+class TextCodec:
+    """One model's tokenizer and chat template."""
+
+    def __init__(self, files: TokenizerFiles) -> None:
+        self.hash = files.tokenizer_hash
+        self._tokenizer = Tokenizer.from_str(files.tokenizer_json.decode()) if files.tokenizer_json else None
+        self._special = files.special_tokens
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = _raise
+        self._template = environment.from_string(files.chat_template) if files.chat_template else None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            raise FailedPrecondition("the target has no tokenizer.json: send token ids, read token ids")
+        return self._tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a plain prompt, with the special tokens that the tokenizer itself adds."""
+        return list(self.tokenizer.encode(text).ids)
+
+    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Token ids of a conversation as the model's chat template writes it."""
+        if self._template is None:
+            raise FailedPrecondition("the model has no chat template: send text instead")
+        plain = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            text = self._template.render(messages=plain, add_generation_prompt=True, **self._special)
+        except TemplateError as error:
+            raise FieldError(
+                "messages", [message.role for message in messages], f"what the template takes: {error}"
+            ) from error
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def detokenizer(self) -> Detokenizer:
+        return Detokenizer(self._tokenizer)
+
+
+class Detokenizer:
+    """Turns tokens into text as they come, whole characters only."""
+
+    def __init__(self, tokenizer: Tokenizer | None) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._token_ids: list[int] = []
+        self._length = 0
+
+    def add(self, token_ids: Sequence[int]) -> str:
+        """The text that these tokens complete; empty while a character is unfinished or there is no tokenizer."""
+        if self._tokenizer is None:
+            return ""
+        self._token_ids.extend(token_ids)
+        pieces = [self._stream.step(self._tokenizer, token_id) or "" for token_id in token_ids]
+        text = "".join(pieces)
+        self._length += len(text)
+        return text
+
+    def flush(self) -> str:
+        """What was held back, without a character that never became whole."""
+        if self._tokenizer is None:
+            return ""
+        return self._tokenizer.decode(self._token_ids, skip_special_tokens=True)[self._length :].rstrip(UNFINISHED)
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios interleaved in one run, medians, on real processes."""

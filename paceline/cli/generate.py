@@ -1,0 +1,72 @@
+"""``paceline generate``: one text from a running gateway or from a fleet started for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from paceline.cli.fleet import fleet_topology
+from paceline.client import GatewayClient
+from paceline.cluster.local import LocalCluster
+from paceline.messages import Chunk, Completion, Generate
+
+
+async def run_generate(
+    request: Generate, gateway: str | None, target: Path | None, draft: Path | None, *, as_json: bool
+) -> None:
+    """Streams the text to standard output, or prints one JSON object."""
+    async with _gateway(gateway, target, draft) as address, GatewayClient(address) as client:
+        chunks: list[Chunk] = []
+        async for chunk in client.generate(request):
+            chunks.append(chunk)
+            if not as_json:
+                sys.stdout.write(chunk.text)
+                sys.stdout.flush()
+        print_end = json.dumps(summarize(chunks), ensure_ascii=False) if as_json else ""
+        sys.stdout.write(print_end + "\n")
+
+
+@contextlib.asynccontextmanager
+async def _gateway(address: str | None, target: Path | None, draft: Path | None) -> AsyncIterator[str]:
+    if address is not None:
+        yield address
+        return
+    async with LocalCluster(fleet_topology(None, target, draft)) as cluster:
+        yield cluster.gateway_address
+
+
+def summarize(chunks: list[Chunk]) -> dict[str, Any]:
+    """The object that ``--json`` prints."""
+    done = chunks[-1].completion
+    assert done is not None, "a stream that ends without an error ends with its completion"
+    return {
+        "text": "".join(chunk.text for chunk in chunks),
+        "token_ids": [token_id for chunk in chunks for token_id in chunk.token_ids],
+        "finish_reason": done.finish_reason.value,
+        "seed": chunks[0].seed,
+        "usage": vars(done.usage),
+        "exactness": done.exactness,
+        "timing": {
+            "ttft_seconds": round(done.ttft_seconds, 6),
+            "tpot_seconds": round(done.tpot_seconds, 6),
+            "tokens_per_second": round(tokens_per_second(done), 3),
+        },
+        "speculation": {
+            "mode": done.mode.value,
+            "steps": done.overlap.steps,
+            "mean_accepted_length": round(done.overlap.mean_accepted_length, 4),
+            "drafters": {
+                item.drafter_id: {"verified": item.verified, "accepted": item.accepted}
+                for item in done.overlap.drafters
+            },
+        },
+    }
+
+
+def tokens_per_second(done: Completion) -> float:
+    """Decoding speed after the first token; 0 for a single token."""
+    return 1.0 / done.tpot_seconds if done.tpot_seconds > 0 else 0.0

@@ -1,0 +1,134 @@
+"""``paceline``: generate text, run a local fleet, serve one service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+
+from paceline import __version__
+from paceline.errors import FieldError, PacelineError
+from paceline.speculation.policy import Mode, Shape, SpeculationParameters
+from paceline.speculation.sampling import SamplingParameters
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Speculative decoding across machines: drafters guess, one verifier checks, the text stays the target's own.",
+)
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+class ServiceName(Enum):
+    GATEWAY = "gateway"
+    VERIFIER = "verifier"
+    DRAFTER = "drafter"
+
+
+Target = Annotated[Path | None, typer.Option(help="Target checkpoint directory; default: the embedded pair's.")]
+Draft = Annotated[Path | None, typer.Option(help="Draft checkpoint directory; default: the embedded pair's, or none.")]
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text to continue; '-' reads standard input.")],
+    max_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8,
+    top_p: Annotated[float, typer.Option(help="Nucleus; 1 is off.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Best so many tokens; 0 is off.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal texts; default: a random one.")] = None,
+    mode: Annotated[Mode, typer.Option(help="How drafting and verifying relate.")] = Mode.OVERLAPPED,
+    shape: Annotated[Shape, typer.Option(help="What drafters send.")] = Shape.TREE,
+    model: Annotated[str, typer.Option(help="Name of the model; default: the gateway's only one.")] = "",
+    gateway: Annotated[
+        str | None, typer.Option(help="Address of a running gateway; default: start a local fleet.")
+    ] = None,
+    target: Target = None,
+    draft: Draft = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on one line instead of text.")] = False,
+) -> None:
+    """Continue PROMPT."""
+    from paceline.cli.generate import run_generate
+    from paceline.messages import Generate
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+
+    def request() -> Generate:
+        sampling = SamplingParameters(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k)
+        speculation = SpeculationParameters(mode=mode, shape=shape)
+        return Generate(model=model, text=text, sampling=sampling, speculation=speculation, seed=seed)
+
+    _run(lambda: asyncio.run(run_generate(request(), gateway, target, draft, as_json=json)))
+
+
+@app.command()
+def up(
+    topology: Annotated[Path | None, typer.Argument(help="A topology.yaml; default: the embedded pair.")] = None,
+    target: Target = None,
+    draft: Draft = None,
+) -> None:
+    """Start a fleet as local processes and keep it until Ctrl-C."""
+    from paceline.cli.up import run_up
+
+    _run(lambda: asyncio.run(run_up(topology, target, draft)))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def serve(context: typer.Context, service: Annotated[ServiceName, typer.Argument(help="Which service.")]) -> None:
+    """Serve one service in this process; what follows is handed to it (try: paceline serve verifier --help)."""
+    module = service.value if service is ServiceName.GATEWAY else f"{service.value}_service"
+    os.execv(sys.executable, [sys.executable, "-m", module, *context.args])  # noqa: S606 - no shell wanted
+
+
+@app.command()
+def demo(
+    json: Annotated[Path | None, typer.Option(help="Also write every run as JSON to this file.")] = None,
+    prompts: Annotated[int, typer.Option(help="How many of the ten code prompts.")] = 10,
+    max_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 128,
+) -> None:
+    """Show on ten code prompts that speculation changes the speed and not the text."""
+    from paceline.bench.demo import run_demo
+
+    _run(lambda: run_demo(prompts, max_tokens, json))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _run(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except FieldError as error:
+        _fail(str(error), BAD_INPUT)
+    except PacelineError as error:
+        _fail(str(error), FAILED)
+    except grpc.aio.AioRpcError as error:
+        bad_input = error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+        _fail(f"{error.code().name}: {error.details()}", BAD_INPUT if bad_input else FAILED)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _fail(message: str, status: int) -> None:
+    typer.echo(f"paceline: {message}", err=True)
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

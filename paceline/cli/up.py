@@ -1,0 +1,38 @@
+"""``paceline up``: a fleet of local processes until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import typer
+
+from paceline.cli.fleet import fleet_topology
+from paceline.cluster.local import LocalCluster
+from paceline.errors import Unavailable
+
+
+async def run_up(topology_file: Path | None, target: Path | None, draft: Path | None) -> None:
+    """Starts the fleet, says where it is, and watches it."""
+    topology = fleet_topology(topology_file, target, draft)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with LocalCluster(topology, show_logs=True, free_ports=False) as cluster:
+        typer.echo(
+            f"gateway on {cluster.gateway_address}: paceline generate 'def ' --gateway {cluster.gateway_address}"
+        )
+        while not stop.is_set():
+            for worker in cluster.workers:
+                if worker.process.poll() is not None:
+                    raise Unavailable(f"{worker.name} ended with status {worker.process.returncode}")
+            await _pause(stop)
+    typer.echo("stopped")
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), timeout=0.5)
+    except TimeoutError:
+        return

@@ -1,0 +1,1 @@
+"""Topology of a fleet and the ways to start it."""

@@ -1,0 +1,164 @@
+"""``topology.yaml``: one description of a fleet for processes, Ray and Kubernetes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from paceline.errors import UnsupportedParameter
+from paceline.speculation.fields import FieldError, require
+
+PartT = TypeVar("PartT")
+
+
+@dataclass(frozen=True)
+class VerifierPool:
+    """Verifiers that hold one target."""
+
+    replicas: int = 1
+    device: str = "cpu"
+    dtype: str = "float32"
+    tensor_parallel_size: int = 1
+    accelerator: str = ""
+    price_per_hour: float = 0.0
+
+
+@dataclass(frozen=True)
+class DrafterPool:
+    """Drafters of one kind."""
+
+    kind: str
+    model: str = ""
+    replicas: int = 1
+    device: str = "cpu"
+    dtype: str = "float32"
+    accelerator: str = ""
+    price_per_hour: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelRoute:
+    """A model that clients ask for, with the pools that serve it."""
+
+    id: str
+    target: str
+    verifiers: str
+    drafters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GatewayPool:
+    """Ports of the gateway; 0 takes a free one."""
+
+    grpc: int = 50051
+    http: int = 8000
+    replicas: int = 1
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A fleet. ``redis`` None: static registry and in-process journal."""
+
+    models: tuple[ModelRoute, ...]
+    verifiers: dict[str, VerifierPool]
+    drafters: dict[str, DrafterPool] = field(default_factory=dict)
+    gateway: GatewayPool = field(default_factory=GatewayPool)
+    redis: str | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.models), "models", [], "at least one model")
+        for model in self.models:
+            require(
+                model.verifiers in self.verifiers,
+                f"models.{model.id}.verifiers",
+                model.verifiers,
+                f"one of {list(self.verifiers)}",
+            )
+            for name in model.drafters:
+                require(name in self.drafters, f"models.{model.id}.drafters", name, f"one of {list(self.drafters)}")
+        for kind, pools in (("verifiers", self.verifiers), ("drafters", self.drafters)):
+            for name, pool in pools.items():
+                require(pool.replicas >= 0, f"{kind}.{name}.replicas", pool.replicas, "0 or more")
+        for name, pool in self.verifiers.items():
+            size = pool.tensor_parallel_size
+            if size != 1:
+                raise UnsupportedParameter(
+                    f"verifiers.{name}.tensor_parallel_size", size, "1 (more is not supported yet)"
+                )
+        if self.redis is not None:
+            raise UnsupportedParameter("redis", self.redis, "null (not supported yet)")
+        if self.gateway.replicas != 1:
+            raise UnsupportedParameter("gateway.replicas", self.gateway.replicas, "1 (more is not supported yet)")
+
+
+def read_topology(path: Path) -> Topology:
+    """Reads and checks a topology file."""
+    require(path.is_file(), "topology", str(path), "a file")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise FieldError("topology", str(path), f"YAML: {error}") from error
+    return parse_topology(data)
+
+
+def parse_topology(data: Any) -> Topology:
+    """Checks every key and type; unknown keys are errors."""
+    top = _mapping("topology", data)
+    _known(Topology, "", top)
+    return Topology(
+        models=tuple(_model(index, item) for index, item in enumerate(_list("models", top.get("models")))),
+        verifiers={name: _part(VerifierPool, f"verifiers.{name}", item) for name, item in _pools(top, "verifiers")},
+        drafters={name: _part(DrafterPool, f"drafters.{name}", item) for name, item in _pools(top, "drafters")},
+        gateway=_part(GatewayPool, "gateway", top.get("gateway") or {}),
+        redis=top.get("redis"),
+    )
+
+
+def _model(index: int, item: Any) -> ModelRoute:
+    values = dict(_mapping(f"models[{index}]", item))
+    values["drafters"] = tuple(_list(f"models[{index}].drafters", values.get("drafters", [])))
+    return _part(ModelRoute, f"models[{index}]", values)
+
+
+def _pools(top: dict[str, Any], key: str) -> list[tuple[str, Any]]:
+    return list(_mapping(key, top.get(key) or {}).items())
+
+
+def _part(kind: type[PartT], where: str, item: Any) -> PartT:
+    values = _mapping(where, item)
+    _known(kind, where, values)
+    hints = get_type_hints(kind)
+    for required in dataclasses.fields(kind):  # type: ignore[arg-type]
+        missing = required.default is dataclasses.MISSING and required.name not in values
+        require(not missing, f"{where}.{required.name}", None, "a value")
+    checked = {name: _typed(f"{where}.{name}", value, hints[name]) for name, value in values.items()}
+    return kind(**checked)
+
+
+def _typed(where: str, value: Any, hint: Any) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str):
+        right = isinstance(value, hint) and not isinstance(value, bool)
+        require(right, where, value, {int: "a whole number", float: "a number", str: "a string"}[hint])
+    return value
+
+
+def _known(kind: type[Any], where: str, values: dict[str, Any]) -> None:
+    names = [item.name for item in dataclasses.fields(kind)]
+    for key, value in values.items():
+        require(key in names, f"{where}.{key}".lstrip("."), value, f"one of the keys {', '.join(names)}")
+
+
+def _mapping(where: str, value: Any) -> dict[str, Any]:
+    require(isinstance(value, dict), where, value, "a mapping")
+    return dict(value)
+
+
+def _list(where: str, value: Any) -> list[Any]:
+    require(isinstance(value, list), where, value, "a list")
+    return list(value)

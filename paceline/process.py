@@ -1,0 +1,58 @@
+"""What every service process does: quiet threads, signals, and an end when its parent ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+SWITCH_INTERVAL_SECONDS = 5e-4
+"""The event loop must not wait 5 ms for the interpreter while the engine's thread holds it."""
+
+PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+"""OpenMP threads that spin between matrix products would steal the core of the process beside them."""
+
+Service = Callable[[asyncio.Event], Awaitable[None]]
+"""Serves until the event is set, then closes down in order."""
+
+
+def prepare() -> None:
+    """Settings that must be made before torch is imported."""
+    for name, value in PASSIVE_WAITING.items():
+        os.environ.setdefault(name, value)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    logging.basicConfig(
+        level=os.environ.get("PACELINE_LOG_LEVEL", "INFO"),
+        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def run(service: Service, *, exit_with_parent: bool) -> int:
+    """Runs ``service`` until SIGINT, SIGTERM or, if asked for, the end of standard input; returns the exit status."""
+    try:
+        asyncio.run(_supervise(service, exit_with_parent=exit_with_parent))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _supervise(service: Service, *, exit_with_parent: bool) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if exit_with_parent:
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        watch = asyncio.create_task(_set_at_end(reader, stop))
+        watch.add_done_callback(lambda _: stop.set())
+    await service(stop)
+
+
+async def _set_at_end(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
+    while await reader.read(4096):
+        pass
+    stop.set()

@@ -1,0 +1,207 @@
+"""Servers, channels and status codes: everything that is the same for the three services."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Generic, NoReturn, TypeVar
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from paceline.errors import (
+    DataLoss,
+    FailedPrecondition,
+    FieldError,
+    NotFound,
+    PacelineError,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
+from paceline.speculation.fields import require
+
+MAX_MESSAGE_BYTES = 16 << 20
+KEEPALIVE_MS = 20_000
+MAX_PENDING = 20_000
+"""Messages that a peer may leave unread before its stream is ended."""
+RETRY_AFTER = "retry-after-ms"
+
+_COMMON = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+_SERVER = [("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2), ("grpc.http2.max_ping_strikes", 0)]
+
+_CODES: list[tuple[type[Exception], grpc.StatusCode]] = [
+    (FieldError, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
+    (ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
+    (Unavailable, grpc.StatusCode.UNAVAILABLE),
+    (DataLoss, grpc.StatusCode.DATA_LOSS),
+]
+HANDLED = (FieldError, PacelineError)
+"""What a servicer turns into a status code; anything else is our bug and becomes INTERNAL."""
+
+ItemT = TypeVar("ItemT")
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+
+
+def status_of(error: Exception) -> grpc.StatusCode:
+    """The gRPC status code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+
+
+async def abort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    """Ends a call with the status that belongs to ``error``."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, ResourceExhausted):
+        metadata = ((RETRY_AFTER, str(int(error.retry_after_seconds * 1000))),)
+    await context.abort(status_of(error), str(error), metadata)
+    raise AssertionError("abort returns by raising")
+
+
+def unary(
+    handler: Callable[[Any, RequestT], Awaitable[ReplyT]],
+) -> Callable[[Any, RequestT, aio.ServicerContext[Any, Any]], Awaitable[ReplyT]]:
+    """Makes a method that raises our errors into a unary gRPC handler."""
+
+    @functools.wraps(handler)
+    async def call(self: Any, request: RequestT, context: aio.ServicerContext[Any, Any]) -> ReplyT:
+        try:
+            return await handler(self, request)
+        except HANDLED as error:
+            await abort(context, error)
+
+    return call
+
+
+def streaming(
+    handler: Callable[[Any, RequestT], AsyncIterator[ReplyT]],
+) -> Callable[[Any, RequestT, aio.ServicerContext[Any, Any]], AsyncIterator[ReplyT]]:
+    """Makes an async generator that raises our errors into a gRPC handler whose reply is a stream."""
+
+    @functools.wraps(handler)
+    async def call(self: Any, request: RequestT, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[ReplyT]:
+        try:
+            async for reply in handler(self, request):
+                yield reply
+        except HANDLED as error:
+            await abort(context, error)
+
+    return call
+
+
+class Outgoing(Generic[ItemT]):
+    """What waits to be written to a stream. ``send`` may be called from any thread and never blocks.
+
+    Iterating gives everything that has gathered since the last time, so that a slow peer gets fewer, larger messages.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._items: list[ItemT] = []
+        self._ready = asyncio.Event()
+        self._closed = False
+
+    def send(self, item: ItemT) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._items.append(item)
+            if len(self._items) > 1:
+                return
+        self._wake()
+
+    def close(self) -> None:
+        """Ends the iteration; what is sent later is dropped."""
+        with self._lock:
+            self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except RuntimeError:
+            self._closed = True  # the loop is gone, and with it the stream
+
+    async def __aiter__(self) -> AsyncIterator[list[ItemT]]:
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            with self._lock:
+                items, self._items = self._items, []
+                closed = self._closed
+            if len(items) > MAX_PENDING:
+                raise ResourceExhausted(f"{len(items)} unread messages")
+            if items:
+                yield items
+            if closed:
+                return
+
+
+def channel(address: str) -> aio.Channel:
+    """A channel to a service; keepalive finds a dead peer."""
+    return aio.insecure_channel(address, options=_COMMON)
+
+
+class Server:
+    """A gRPC server with health and reflection, SERVING only once ``ready`` is called."""
+
+    def __init__(self, services: list[str]) -> None:
+        self.server = aio.server(options=[*_COMMON, *_SERVER])
+        self._names = ["", *services]
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self.server)
+
+    async def start(self, host: str, port: int, *, insecure: bool) -> int:
+        """Listens and returns the port; health says NOT_SERVING."""
+        require(insecure or _is_loopback(host), "host", host, "a loopback address, or --insecure")
+        bound = self.server.add_insecure_port(f"{host}:{port}")
+        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self.server.start()
+        return bound
+
+    async def ready(self) -> None:
+        await self._set(health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace_seconds: float = 2.0) -> None:
+        """NOT_SERVING at once, then no new calls, then the end of the running ones."""
+        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self.server.stop(grace_seconds)
+
+    async def _set(self, status: int) -> None:
+        for name in self._names:
+            await self._health.set(name, status)
+
+
+async def is_serving(address: str, timeout_seconds: float = 1.0) -> bool:
+    """Whether the service at ``address`` says SERVING."""
+    async with channel(address) as connection:
+        stub: Any = health_pb2_grpc.HealthStub(connection)
+        try:
+            reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+        except aio.AioRpcError:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,142 @@
+"""Gateway and verifier: commands and events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paceline import messages as m
+from paceline.errors import FieldError
+from paceline.speculation.policy import Mode
+from paceline.v1 import verifier_pb2 as verifier
+from paceline.wire.columns import (
+    FINISH,
+    FROM_FINISH,
+    FROM_MODE,
+    MODES,
+    enum,
+    pack_tokens,
+    unpack_tokens,
+)
+from paceline.wire.parameters import from_sampling, from_speculation, to_sampling, to_speculation
+from paceline.wire.statistics import from_overlap, from_usage, to_overlap, to_usage
+
+
+def to_decode_command(value: m.DecodeCommand) -> verifier.DecodeCommand:
+    match value:
+        case m.OpenSession():
+            opening = verifier.OpenSession(
+                session_id=value.session_id,
+                epoch=value.epoch,
+                token_ids_u32=pack_tokens(value.token_ids),
+                prompt_length=value.prompt_length,
+                sampling=to_sampling(value.sampling),
+                speculation=to_speculation(value.speculation),
+                noise_key=value.noise_key,
+                session_secret=value.session_secret,
+                priority=value.priority,
+                model=value.model,
+            )
+            return verifier.DecodeCommand(open=opening)
+        case m.AbortSession():
+            return verifier.DecodeCommand(abort=verifier.AbortSession(**vars(value)))
+        case m.AuthorizeDrafter():
+            return verifier.DecodeCommand(authorize=verifier.AuthorizeDrafter(**vars(value)))
+        case m.RevokeDrafter():
+            return verifier.DecodeCommand(revoke=verifier.RevokeDrafter(**vars(value)))
+        case m.ChangeSession():
+            change = verifier.ChangeSession(
+                session_id=value.session_id, max_draft_nodes=value.max_draft_nodes, priority=value.priority
+            )
+            if value.mode is not None:
+                change.mode = MODES[value.mode]
+            return verifier.DecodeCommand(change=change)
+
+
+def from_decode_command(wire: verifier.DecodeCommand) -> m.DecodeCommand:
+    kind = wire.WhichOneof("command")
+    if kind == "open":
+        return _from_open(wire.open)
+    if kind == "abort":
+        return m.AbortSession(wire.abort.session_id, wire.abort.epoch)
+    if kind == "authorize":
+        return m.AuthorizeDrafter(wire.authorize.session_id, wire.authorize.drafter_id)
+    if kind == "revoke":
+        return m.RevokeDrafter(wire.revoke.session_id, wire.revoke.drafter_id, wire.revoke.reason)
+    if kind == "change":
+        change = wire.change
+        return m.ChangeSession(
+            change.session_id,
+            mode=enum(FROM_MODE, change.mode, Mode.OVERLAPPED, "mode") if change.HasField("mode") else None,
+            max_draft_nodes=change.max_draft_nodes if change.HasField("max_draft_nodes") else None,
+            priority=change.priority if change.HasField("priority") else None,
+        )
+    raise FieldError("command", kind, "open, abort, authorize, revoke or change")
+
+
+def _from_open(wire: verifier.OpenSession) -> m.OpenSession:
+    return m.OpenSession(
+        session_id=wire.session_id,
+        epoch=wire.epoch,
+        token_ids=unpack_tokens(wire.token_ids_u32, "token_ids"),
+        prompt_length=wire.prompt_length,
+        sampling=from_sampling(wire.sampling),
+        speculation=from_speculation(wire.speculation),
+        noise_key=wire.noise_key,
+        session_secret=wire.session_secret,
+        priority=wire.priority,
+        model=wire.model,
+    )
+
+
+def to_rejection(value: m.Rejection) -> verifier.SessionRejected:
+    return verifier.SessionRejected(session_id=value.session_id, code=value.status.value, detail=value.detail)
+
+
+def from_rejection(wire: verifier.SessionRejected) -> m.Rejection:
+    return m.Rejection(wire.session_id, m.Status(wire.code), wire.detail)
+
+
+def to_decode_events(events: Sequence[m.SessionEvent]) -> verifier.DecodeEvents:
+    return verifier.DecodeEvents(events=[_to_event(event) for event in events])
+
+
+def _to_event(value: m.SessionEvent) -> verifier.SessionEvent:
+    wire = verifier.SessionEvent(session_id=value.session_id, epoch=value.epoch, detail=value.detail)
+    if value.committed is not None:
+        wire.committed.position = value.committed.position
+        wire.committed.token_ids_u32 = pack_tokens(value.committed.token_ids)
+        wire.committed.prefix_hash = value.committed.prefix_hash
+    elif value.rejected is not None:
+        wire.rejected.CopyFrom(to_rejection(value.rejected))
+    elif value.opened:
+        wire.opened.SetInParent()
+    if value.finish_reason is not None:
+        wire.finish_reason = FINISH[value.finish_reason]
+    if value.usage is not None:
+        wire.usage.CopyFrom(to_usage(value.usage))
+    if value.overlap is not None:
+        wire.overlap.CopyFrom(to_overlap(value.overlap))
+    return wire
+
+
+def from_decode_events(wire: verifier.DecodeEvents) -> list[m.SessionEvent]:
+    return [_from_event(event) for event in wire.events]
+
+
+def _from_event(wire: verifier.SessionEvent) -> m.SessionEvent:
+    kind = wire.WhichOneof("event")
+    committed = None
+    if kind == "committed":
+        tokens = unpack_tokens(wire.committed.token_ids_u32, "token_ids")
+        committed = m.CommittedTokens(wire.committed.position, tokens, wire.committed.prefix_hash)
+    return m.SessionEvent(
+        session_id=wire.session_id,
+        epoch=wire.epoch,
+        opened=kind == "opened",
+        committed=committed,
+        rejected=from_rejection(wire.rejected) if kind == "rejected" else None,
+        finish_reason=FROM_FINISH.get(wire.finish_reason),
+        usage=from_usage(wire.usage) if wire.HasField("usage") else None,
+        overlap=from_overlap(wire.overlap) if wire.HasField("overlap") else None,
+        detail=wire.detail,
+    )

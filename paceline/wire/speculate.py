@@ -1,0 +1,124 @@
+"""Drafter and verifier: draft updates and verdicts."""
+
+from __future__ import annotations
+
+from paceline import messages as m
+from paceline.errors import FieldError
+from paceline.speculation.merge import NodeColumns
+from paceline.v1 import common_pb2 as common
+from paceline.v1 import verifier_pb2 as verifier
+from paceline.wire.columns import (
+    FROM_MODE,
+    MODES,
+    column,
+    pack_tokens,
+    unpack_tokens,
+)
+from paceline.wire.decode import from_rejection, to_rejection
+
+
+def to_draft_update(value: m.DraftUpdate) -> verifier.DraftUpdate:
+    return verifier.DraftUpdate(
+        joins=[verifier.Join(**vars(join)) for join in value.joins],
+        nodes=[_to_nodes(nodes) for nodes in value.nodes],
+        rounds=[verifier.RoundComplete(**vars(item)) for item in value.rounds],
+        leaves=[verifier.Leave(session_id=leave.session_id) for leave in value.leaves],
+    )
+
+
+def _to_nodes(value: m.DraftNodes) -> verifier.DraftNodes:
+    columns = value.columns
+    return verifier.DraftNodes(
+        session_id=value.session_id,
+        epoch=value.epoch,
+        first_node_id=columns.first_node_id,
+        root_position=columns.root_position,
+        token_ids_u32=columns.token_ids.astype("<u4").tobytes(),
+        parent_ids_u64=columns.parent_ids.astype("<u8").tobytes(),
+        log_scores_f32=columns.log_scores.astype("<f4").tobytes(),
+    )
+
+
+def from_draft_update(wire: verifier.DraftUpdate) -> tuple[m.DraftUpdate, list[m.Rejection]]:
+    """The readable entries, and a rejection for each one whose columns cannot be read."""
+    nodes: list[m.DraftNodes] = []
+    rejected: list[m.Rejection] = []
+    for entry in wire.nodes:
+        try:
+            nodes.append(_from_nodes(entry))
+        except FieldError as error:
+            rejected.append(m.Rejection(entry.session_id, m.Status.INVALID_ARGUMENT, str(error)))
+    update = m.DraftUpdate(
+        joins=tuple(
+            m.Join(j.session_id, j.epoch, j.drafter_id, j.incarnation, j.key, j.have_length, j.prefix_hash)
+            for j in wire.joins
+        ),
+        nodes=tuple(nodes),
+        rounds=tuple(m.RoundComplete(r.session_id, r.epoch, r.root_position) for r in wire.rounds),
+        leaves=tuple(m.Leave(leave.session_id) for leave in wire.leaves),
+    )
+    return update, rejected
+
+
+def _from_nodes(wire: verifier.DraftNodes) -> m.DraftNodes:
+    columns = NodeColumns(
+        first_node_id=wire.first_node_id,
+        root_position=wire.root_position,
+        token_ids=column(wire.token_ids_u32, "<u4", "token_ids"),
+        parent_ids=column(wire.parent_ids_u64, "<u8", "parent_ids"),
+        log_scores=column(wire.log_scores_f32, "<f4", "log_scores"),
+    )
+    return m.DraftNodes(wire.session_id, wire.epoch, columns)
+
+
+def to_verdicts(value: m.Verdicts) -> verifier.Verdicts:
+    return verifier.Verdicts(
+        joined=[
+            verifier.Joined(
+                session_id=j.session_id,
+                epoch=j.epoch,
+                position=j.position,
+                token_ids_u32=pack_tokens(j.token_ids),
+                node_limit=j.node_limit,
+            )
+            for j in value.joined
+        ],
+        verdicts=[_to_verdict(verdict) for verdict in value.verdicts],
+        rejected=[to_rejection(rejection) for rejection in value.rejected],
+    )
+
+
+def _to_verdict(value: m.Verdict) -> verifier.Verdict:
+    return verifier.Verdict(
+        session_id=value.session_id,
+        epoch=value.epoch,
+        position=value.position,
+        token_ids_u32=pack_tokens(value.token_ids),
+        prefix_hash=value.prefix_hash,
+        ended=value.ended,
+        node_limit=value.node_limit,
+        mode=common.MODE_UNSPECIFIED if value.mode is None else MODES[value.mode],
+    )
+
+
+def from_verdicts(wire: verifier.Verdicts) -> m.Verdicts:
+    return m.Verdicts(
+        joined=tuple(
+            m.Joined(j.session_id, j.epoch, j.position, unpack_tokens(j.token_ids_u32, "token_ids"), j.node_limit)
+            for j in wire.joined
+        ),
+        verdicts=tuple(
+            m.Verdict(
+                session_id=v.session_id,
+                epoch=v.epoch,
+                position=v.position,
+                token_ids=unpack_tokens(v.token_ids_u32, "token_ids"),
+                prefix_hash=v.prefix_hash,
+                ended=v.ended,
+                node_limit=v.node_limit,
+                mode=FROM_MODE.get(v.mode),
+            )
+            for v in wire.verdicts
+        ),
+        rejected=tuple(from_rejection(rejection) for rejection in wire.rejected),
+    )

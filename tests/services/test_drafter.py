@@ -1,0 +1,157 @@
+"""The drafter's own duties: rounds, limits, rejoining, proposals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drafter_service.drafters.model import ModelDrafter
+from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.service import Drafter
+from paceline.errors import FailedPrecondition, ResourceExhausted
+from paceline.messages import Attach, AttachEvent, DraftUpdate, Joined, Propose, Verdict, Verdicts
+from paceline.speculation.fields import FieldError
+from paceline.speculation.noise import noise_key
+from paceline.speculation.policy import Mode, Shape, SpeculationParameters
+from paceline.speculation.prefix import prefix_hash
+from paceline.speculation.sampling import SamplingParameters
+from tests.in_process import load, make_drafter
+
+TEXT = (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
+
+
+class Sent:
+    """A verifier link that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.updates: list[DraftUpdate] = []
+
+    def send(self, update: DraftUpdate) -> None:
+        self.updates.append(update)
+
+    def tokens(self) -> list[int]:
+        return [int(t) for update in self.updates for nodes in update.nodes for t in nodes.columns.token_ids]
+
+
+def attach(
+    mode: Mode = Mode.OVERLAPPED, tokens: tuple[int, ...] = TEXT, session_id: str = "s", **speculation: object
+) -> Attach:
+    parameters = SpeculationParameters(mode=mode, **speculation)  # type: ignore[arg-type]
+    return Attach(session_id, 1, "here", tokens, len(tokens), SamplingParameters(), parameters, 7, b"key")
+
+
+def joined_drafter(drafter: Drafter, request: Attach, node_limit: int = 512) -> tuple[Sent, list[AttachEvent]]:
+    link, events = Sent(), list[AttachEvent]()
+    drafter.attach(request, link, events.append)
+    drafter.receive(Verdicts(joined=(Joined("s", 1, len(request.token_ids), (), node_limit),)), link)
+    return link, events
+
+
+def verdict(position: int, tokens: tuple[int, ...], whole: tuple[int, ...], *, ended: bool = False) -> Verdicts:
+    return Verdicts(verdicts=(Verdict("s", 1, position, tokens, prefix_hash(whole), ended, 512),))
+
+
+def test_ngram_proposes_what_followed_the_last_time() -> None:
+    drafter = make_drafter(NgramDrafter(), 0)
+    link, _ = joined_drafter(drafter, attach())
+    drafter.grow()
+    assert link.tokens() == [3, 4, 1, 2]
+
+
+def test_growth_stays_within_the_node_limit(target_path: Path) -> None:
+    drafter = make_drafter(ModelDrafter(load(target_path)), 64)
+    link, _ = joined_drafter(drafter, attach(), node_limit=5)
+    for _ in range(10):
+        drafter.grow()
+    assert len(link.tokens()) == 5
+    drafter.receive(verdict(10, (9,), (*TEXT, 9)), link)
+    drafter.grow()
+    assert len(link.tokens()) > 5
+
+
+def test_lockstep_sends_one_message_a_round_and_then_waits(target_path: Path) -> None:
+    drafter = make_drafter(ModelDrafter(load(target_path)), 64)
+    link, _ = joined_drafter(drafter, attach(Mode.LOCKSTEP, draft_depth=3))
+    for _ in range(10):
+        drafter.grow()
+    rounds = [update for update in link.updates if update.rounds]
+    assert len(rounds) == 1
+    assert rounds[0].rounds[0].root_position == 9
+    assert len([update for update in link.updates if update.nodes]) <= 1
+
+
+def test_a_chain_has_no_siblings(target_path: Path) -> None:
+    drafter = make_drafter(ModelDrafter(load(target_path)), 64)
+    link, _ = joined_drafter(drafter, attach(shape=Shape.CHAIN))
+    for _ in range(10):
+        drafter.grow()
+    parents = [int(p) for update in link.updates for nodes in update.nodes for p in nodes.columns.parent_ids]
+    assert parents == list(range(len(parents)))
+
+
+def test_a_gap_makes_it_join_again() -> None:
+    drafter = make_drafter(NgramDrafter(), 0)
+    link, _ = joined_drafter(drafter, attach())
+    drafter.grow()
+    drafter.receive(verdict(12, (5,), (*TEXT, 9, 9, 5)), link)
+    drafter.grow()
+    (again,) = link.updates[-1].joins
+    assert (again.have_length, again.prefix_hash) == (10, prefix_hash(TEXT))
+
+
+def test_repeated_verdicts_are_harmless() -> None:
+    drafter = make_drafter(NgramDrafter(), 0)
+    link, events = joined_drafter(drafter, attach())
+    for _ in range(3):
+        drafter.receive(verdict(10, (3, 4), (*TEXT, 3, 4)), link)
+        drafter.grow()
+    assert drafter.attached_sessions == 1
+    assert len(events) == 1
+
+
+def test_another_text_than_the_verifiers_ends_the_drafting() -> None:
+    drafter = make_drafter(NgramDrafter(), 0)
+    link, events = joined_drafter(drafter, attach())
+    drafter.receive(verdict(10, (3,), (9, 9)), link)
+    drafter.grow()
+    assert drafter.attached_sessions == 0
+    assert "prefix hash" in str(events[-1])
+
+
+def test_refusals(target_path: Path) -> None:
+    drafter = Drafter(NgramDrafter(), drafter_id="d", vocabulary_size=64, max_context=16, max_sessions=1)
+    with pytest.raises(FieldError, match="token_ids = 64"):
+        drafter.attach(attach(tokens=(64,)), Sent(), lambda _: None)
+    with pytest.raises(FailedPrecondition, match="16 tokens do not fit"):
+        drafter.attach(attach(tokens=(1,) * 16), Sent(), lambda _: None)
+    drafter.attach(attach(), Sent(), lambda _: None)
+    with pytest.raises(ResourceExhausted, match="drafts for 1 sessions already"):
+        drafter.attach(attach(session_id="t"), Sent(), lambda _: None)
+
+
+def test_blocks_are_freed_when_sessions_leave(target_path: Path) -> None:
+    runner = load(target_path)
+    drafter = make_drafter(ModelDrafter(runner), 64)
+    link, _ = joined_drafter(drafter, attach())
+    for _ in range(3):
+        drafter.grow()
+    assert runner.cache.pool.free < runner.cache.pool.num_blocks
+    drafter.detach("s", 1)
+    drafter.grow()
+    assert runner.cache.pool.free == runner.cache.pool.num_blocks
+
+
+def test_propose_gives_one_round_without_a_verifier(target_path: Path) -> None:
+    drafter = make_drafter(ModelDrafter(load(target_path)), 64)
+    updates: list[DraftUpdate] = []
+    request = Propose(TEXT, SamplingParameters(), SpeculationParameters(draft_depth=2), noise_key(1, 0, TEXT))
+    name = drafter.propose(request, updates.append)
+    for _ in range(6):
+        drafter.grow()
+    assert len(updates) == 1
+    assert updates[0].nodes
+    assert updates[0].rounds
+    drafter.detach(name, 1)
+    drafter.grow()
+    assert drafter.attached_sessions == 0

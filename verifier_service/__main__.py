@@ -1,0 +1,65 @@
+"""``python -m verifier_service --target PATH``: wires the verifier together and serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+
+from paceline import process
+from paceline.settings import parse
+from verifier_service.config import VerifierConfig
+
+logger = logging.getLogger("verifier_service")
+
+
+async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
+    """Listens at once, loads the model beside it, and says SERVING when the first step could run."""
+    from paceline import wire
+    from paceline.messages import VerifierDescription
+    from paceline.rpc import Server
+    from verifier_service.loading import load_target
+    from verifier_service.loop import StepLoop
+    from verifier_service.service import Limits, Verifier
+    from verifier_service.servicer import VerifierServicer
+
+    started, event_loop = time.monotonic(), asyncio.get_running_loop()
+    target = await asyncio.to_thread(load_target, config)
+    limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk)
+    verifier = Verifier(target.runner, target.info, limits)
+
+    def describe() -> VerifierDescription:
+        running, waiting, free, total = verifier.load()
+        return VerifierDescription(
+            config.name, target.info, target.fingerprint, config.max_sessions, running, waiting, free, total
+        )
+
+    server = Server(["paceline.v1.VerifierService"])
+    servicer = VerifierServicer(verifier, describe, target.tokenizer)
+    wire.add_verifier(servicer, server.server)
+    steps = StepLoop(verifier, on_failure=lambda _: event_loop.call_soon_threadsafe(stop.set))
+    steps.start()
+    port = await server.start(config.host, config.port, insecure=config.insecure)
+    await server.ready()
+    logger.info(
+        "%s serves %s on %s:%d after %.1f s",
+        config.name,
+        target.info.name,
+        config.host,
+        port,
+        time.monotonic() - started,
+    )
+    await stop.wait()
+    await server.stop()
+    await asyncio.to_thread(steps.stop)
+
+
+def main() -> int:
+    process.prepare()
+    config = parse(VerifierConfig, None, "python -m verifier_service")
+    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""From a checkpoint directory to everything a verifier serves of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from paceline import __version__
+from paceline.checkpoint import read_tokenizer, tokenizer_hash
+from paceline.engine.runner import ModelRunner
+from paceline.engine.warmup import warm_up
+from paceline.engine.weights import weights_digest
+from paceline.messages import Fingerprint, ModelInfo, TokenizerFiles
+from verifier_service.config import VerifierConfig
+
+
+@dataclass(frozen=True)
+class Target:
+    """A loaded target model with its tokenizer's files."""
+
+    runner: ModelRunner
+    info: ModelInfo
+    fingerprint: Fingerprint
+    tokenizer: TokenizerFiles
+
+
+def load_target(config: VerifierConfig) -> Target:
+    """Loads weights and tokenizer and runs the first forwards, which are slow."""
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    runner = ModelRunner.load(config.target, cache_tokens=config.cache_tokens, device=config.device, dtype=config.dtype)
+    warm_up(runner)
+    info = ModelInfo(
+        name=config.model or config.target.resolve().name,
+        vocabulary_size=runner.config.vocabulary_size,
+        max_context=runner.config.max_context,
+        tokenizer_hash=tokenizer_hash(config.target),
+        stop_token_ids=runner.config.stop_token_ids,
+    )
+    fingerprint = Fingerprint(
+        weights=weights_digest(config.target),
+        dtype=config.dtype,
+        engine=f"paceline {__version__}, torch {torch.__version__}",
+        device_kind=torch.cuda.get_device_name() if config.device.startswith("cuda") else config.device,
+        tensor_parallel_size=1,
+        numerics="standard",
+    )
+    return Target(runner, info, fingerprint, read_tokenizer(config.target))

@@ -1,0 +1,98 @@
+"""gRPC in, logic, gRPC out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from grpc import aio
+
+from paceline import wire
+from paceline.errors import FieldError
+from paceline.messages import Rejection, SessionEvent, Status, TokenizerFiles, Verdicts, VerifierDescription
+from paceline.rpc import Outgoing, unary
+from verifier_service.service import Verifier
+
+
+class VerifierServicer(wire.VerifierBase):
+    """``VerifierService`` over a ``Verifier``."""
+
+    def __init__(
+        self, verifier: Verifier, describe: Callable[[], VerifierDescription], tokenizer: TokenizerFiles
+    ) -> None:
+        self._verifier, self._describe, self._tokenizer = verifier, describe, tokenizer
+
+    async def Decode(
+        self, requests: AsyncIterator[wire.verifier.DecodeCommand], context: aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[wire.verifier.DecodeEvents]:
+        link: Outgoing[Sequence[SessionEvent]] = Outgoing(asyncio.get_running_loop())
+        reader = asyncio.create_task(self._read_commands(requests, link))
+        try:
+            async for batches in link:
+                yield wire.to_decode_events([event for events in batches for event in events])
+        finally:
+            await _end(reader)
+            self._verifier.gateway_lost(link)
+
+    async def _read_commands(
+        self, requests: AsyncIterator[wire.verifier.DecodeCommand], link: Outgoing[Sequence[SessionEvent]]
+    ) -> None:
+        try:
+            async for request in requests:
+                try:
+                    self._verifier.command(wire.from_decode_command(request), link)
+                except FieldError as error:
+                    session_id = request.open.session_id
+                    rejection = Rejection(session_id, Status.INVALID_ARGUMENT, str(error))
+                    link.send([SessionEvent(session_id, request.open.epoch, rejected=rejection)])
+        finally:
+            link.close()
+
+    async def Speculate(
+        self, requests: AsyncIterator[wire.verifier.DraftUpdate], context: aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[wire.verifier.Verdicts]:
+        link: Outgoing[Verdicts] = Outgoing(asyncio.get_running_loop())
+        reader = asyncio.create_task(self._read_drafts(requests, link))
+        try:
+            async for batch in link:
+                yield wire.to_verdicts(_together(batch))
+        finally:
+            await _end(reader)
+            self._verifier.drafter_lost(link)
+
+    async def _read_drafts(self, requests: AsyncIterator[wire.verifier.DraftUpdate], link: Outgoing[Verdicts]) -> None:
+        try:
+            async for request in requests:
+                update, rejected = wire.from_draft_update(request)
+                for rejection in rejected:
+                    self._verifier.reject_drafting(rejection, link)
+                self._verifier.update(update, link)
+        finally:
+            link.close()
+
+    @unary
+    async def Describe(self, request: wire.verifier.DescribeVerifierRequest) -> wire.verifier.DescribeVerifierResponse:
+        return wire.to_verifier_description(self._describe())
+
+    @unary
+    async def GetTokenizer(self, request: wire.verifier.GetTokenizerRequest) -> wire.verifier.GetTokenizerResponse:
+        files = self._tokenizer
+        if request.have_hash == files.tokenizer_hash:
+            files = TokenizerFiles(files.tokenizer_hash, b"", files.chat_template, files.special_tokens)
+        return wire.to_tokenizer_files(files)
+
+
+def _together(batch: Sequence[Verdicts]) -> Verdicts:
+    if len(batch) == 1:
+        return batch[0]
+    return Verdicts(
+        joined=tuple(item for verdicts in batch for item in verdicts.joined),
+        verdicts=tuple(item for verdicts in batch for item in verdicts.verdicts),
+        rejected=tuple(item for verdicts in batch for item in verdicts.rejected),
+    )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
