@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +16,11 @@ torch.set_num_threads(1)
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> object:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     outcome = yield
     report = outcome.get_result()
     if report.skipped and os.environ.get("PACELINE_FORBID_SKIPS"):
         report.outcome, report.longrepr = "failed", f"skipped where skips are forbidden: {report.longrepr}"
-    return outcome
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,7 @@ def test_refusals(target_path: Path) -> None:
 def test_blocks_are_freed_when_sessions_leave(target_path: Path) -> None:
     runner = load(target_path)
     drafter = make_drafter(ModelDrafter(runner), 64)
-    link, _ = joined_drafter(drafter, attach())
+    joined_drafter(drafter, attach())
     for _ in range(3):
         drafter.grow()
     assert runner.cache.pool.free < runner.cache.pool.num_blocks

@@ -45,7 +45,7 @@ def test_gumbel_formula() -> None:
 
 
 def test_noise_is_standard_gumbel_over_tokens_positions_and_keys() -> None:
-    """Kolmogorov-Smirnov at 1e-4 for each of three fixed samples: the samples never change, so neither does the result."""
+    """Kolmogorov-Smirnov at 1e-4 for each of three samples, which never change, so neither does the result."""
     samples = (
         gumbel(1, 2, np.arange(100_000)),
         np.array([gumbel(1, position, np.array([5]))[0] for position in range(20_000)]),

@@ -18,7 +18,7 @@ LOGITS = np.array([2.0, 1.0, 1.0, 0.0, -1.0, 3.0, 0.5, -2.0], np.float32)
 def law(parameters: SamplingParameters) -> np.ndarray:
     scores = warp(LOGITS[None], parameters)[0]
     weights = np.exp(scores - scores.max())
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 @pytest.mark.parametrize(

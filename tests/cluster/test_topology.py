@@ -1,0 +1,66 @@
+"""Topologies: what the design page shows is read, everything else is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from paceline.cluster.topology import parse_topology, read_topology
+from paceline.speculation.fields import FieldError
+
+GOOD = """
+models:    [{id: m, target: PATH, verifiers: big, drafters: [small, lookup]}]
+verifiers: {big: {replicas: 1, device: cuda, accelerator: H100, price_per_hour: 7}}
+drafters:  {small: {kind: model, model: PATH, replicas: 2, device: cuda, accelerator: L4, price_per_hour: 0.75},
+            lookup: {kind: ngram, replicas: 1, device: cpu}}
+gateway:   {http: 8000, grpc: 50051, replicas: 1}
+redis:     null
+"""
+
+
+def good() -> dict[str, Any]:
+    return dict(yaml.safe_load(GOOD))
+
+
+def test_a_whole_topology(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(GOOD)
+    topology = read_topology(tmp_path / "t.yaml")
+    assert topology.models[0].drafters == ("small", "lookup")
+    assert topology.verifiers["big"].price_per_hour == 7.0
+    assert topology.drafters["small"].replicas == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (["colour"], "red", "colour = 'red': expected one of the keys models"),
+        (["verifiers", "big", "replica"], 2, "verifiers.big.replica = 2"),
+        (["verifiers", "big", "replicas"], "two", "verifiers.big.replicas = 'two': expected a whole number"),
+        (["verifiers", "big", "tensor_parallel_size"], 2, "tensor_parallel_size = 2"),
+        (["drafters", "small", "price_per_hour"], "cheap", "drafters.small.price_per_hour"),
+        (["drafters", "small"], {"model": "x"}, "drafters.small.kind = None: expected a value"),
+        (["models"], [], "models = []: expected at least one model"),
+        (["models"], [{"id": "m", "target": "x", "verifiers": "none"}], "models.m.verifiers = 'none'"),
+        (["redis"], "redis://localhost", "redis = "),
+    ],
+)
+def test_mistakes_are_named(path: list[str], value: object, says: str) -> None:
+    data = good()
+    place: dict[str, Any] = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(FieldError) as caught:
+        parse_topology(data)
+    assert says in str(caught.value)
+
+
+def test_broken_yaml_and_missing_files(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("models: [")
+    with pytest.raises(FieldError, match="YAML"):
+        read_topology(tmp_path / "t.yaml")
+    with pytest.raises(FieldError, match="expected a file"):
+        read_topology(tmp_path / "none.yaml")

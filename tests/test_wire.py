@@ -1,0 +1,124 @@
+"""The wire: what goes in comes out, and what is not supported is refused, never ignored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from paceline import messages as m
+from paceline import wire
+from paceline.errors import FieldError, UnsupportedParameter
+from paceline.speculation.policy import Mode, Shape, SpeculationParameters
+from paceline.speculation.sampling import SamplingParameters
+
+SAMPLING = SamplingParameters(5, 0.7, 0.9, 40, 0.01, (3, 4), ignore_eos=True)
+SPECULATION = SpeculationParameters(Mode.LOCKSTEP, Shape.CHAIN, 9, 5, 2, ("a", "b"), "scope")
+
+
+@pytest.mark.parametrize("value", [SAMPLING, SamplingParameters(), SamplingParameters(temperature=0)])
+def test_sampling(value: SamplingParameters) -> None:
+    assert wire.from_sampling(wire.to_sampling(value)) == value
+
+
+@pytest.mark.parametrize("value", [SPECULATION, SpeculationParameters(), SpeculationParameters(drafters=())])
+def test_speculation(value: SpeculationParameters) -> None:
+    assert wire.from_speculation(wire.to_speculation(value)) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        m.OpenSession("s", 2, (1, 2, 3), 2, SAMPLING, SPECULATION, 2**64 - 1, b"secret", -3, "model"),
+        m.AbortSession("s", 2),
+        m.AuthorizeDrafter("s", "d"),
+        m.RevokeDrafter("s", "d", "slow"),
+        m.ChangeSession("s", Mode.OFF, 0, 1),
+        m.ChangeSession("s"),
+    ],
+)
+def test_commands(value: m.DecodeCommand) -> None:
+    assert wire.from_decode_command(wire.to_decode_command(value)) == value
+
+
+def test_events() -> None:
+    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1)
+    overlap = m.OverlapStatistics(1, 2, 3, 4, 5, 0.5, 0.25, (drafter,))
+    events = [
+        m.SessionEvent("a", 1, opened=True),
+        m.SessionEvent("b", 1, committed=m.CommittedTokens(7, (1, 2), 2**63)),
+        m.SessionEvent("c", 1, rejected=m.Rejection("c", m.Status.NOT_FOUND, "why")),
+        m.SessionEvent(
+            "d", 1, committed=m.CommittedTokens(7, (1,), 3), finish_reason=m.FinishReason.STOP,
+            usage=m.Usage(1, 2, 3), overlap=overlap,
+        ),
+    ]  # fmt: skip
+    assert wire.from_decode_events(wire.to_decode_events(events)) == events
+
+
+def test_chunks_and_requests() -> None:
+    completion = m.Completion(
+        m.FinishReason.LENGTH,
+        m.Usage(1, 2),
+        m.OverlapStatistics(),
+        Mode.OFF,
+        "exact",
+        ttft_seconds=0.5,
+        tpot_seconds=0.1,
+    )
+    for chunk in (m.Chunk("s", "é", (1, 2), 3, seed=0), m.Chunk("s", completion=completion)):
+        assert wire.from_chunk(wire.to_chunk(chunk)) == chunk
+    for prompt in ({"text": ""}, {"token_ids": (1, 2)}, {"chat": (m.ChatMessage("user", "hi"),)}):
+        request = m.Generate("m", sampling=SAMPLING, speculation=SPECULATION, seed=4, **prompt)
+        assert wire.from_generate(wire.to_generate(request)) == request
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("presence_penalty", 0.5),
+        ("frequency_penalty", -1.0),
+        ("repetition_penalty", 1.1),
+        ("min_tokens", 3),
+        ("logprobs", 0),
+        ("logit_bias", {5: 1.0}),
+        ("grammar", {"regex": "a+"}),
+    ],
+)
+def test_unsupported_sampling_is_refused_by_name(field: str, value: Any) -> None:
+    wired = wire.common.SamplingParameters(**{field: value})
+    with pytest.raises(UnsupportedParameter, match=f"{field} = "):
+        wire.from_sampling(wired)
+
+
+def test_neutral_values_of_unsupported_fields_are_fine() -> None:
+    wired = wire.common.SamplingParameters(presence_penalty=0, frequency_penalty=0, repetition_penalty=1, min_tokens=0)
+    assert wire.from_sampling(wired) == SamplingParameters()
+
+
+@pytest.mark.parametrize("field", ["stop", "idempotency_key"])
+def test_unsupported_request_fields_are_refused_by_name(field: str) -> None:
+    wired = wire.gateway.GenerateRequest(text="x", **{field: ["x"] if field == "stop" else "x"})  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedParameter, match=field):
+        wire.from_generate(wired)
+
+
+def test_unknown_enum_numbers_are_refused() -> None:
+    wired = wire.common.SpeculationParameters()
+    wired.mode = 17  # type: ignore[assignment]
+    with pytest.raises(FieldError, match="mode = 17"):
+        wire.from_speculation(wired)
+
+
+def test_ragged_columns_cost_only_their_entry() -> None:
+    good = wire.verifier.DraftNodes(session_id="good", first_node_id=1)
+    bad = wire.verifier.DraftNodes(session_id="bad", first_node_id=1, token_ids_u32=b"\0\0\0")
+    update, rejected = wire.from_draft_update(wire.verifier.DraftUpdate(nodes=[bad, good]))
+    assert [nodes.session_id for nodes in update.nodes] == ["good"]
+    assert [(r.session_id, r.status) for r in rejected] == [("bad", m.Status.INVALID_ARGUMENT)]
+    assert "token_ids = '3 bytes'" in rejected[0].detail
+
+
+def test_a_request_without_a_prompt_is_refused() -> None:
+    with pytest.raises(FieldError, match="prompt = None: expected text, chat or tokens"):
+        wire.from_generate(wire.gateway.GenerateRequest())
