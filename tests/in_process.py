@@ -26,7 +26,8 @@ from paceline.messages import (
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
-from verifier_service.service import Limits, Verifier
+from verifier_service.service import Verifier
+from verifier_service.table import Limits
 
 SECRET = b"secret of the test"
 

@@ -21,8 +21,9 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     from paceline.rpc import Server
     from verifier_service.loading import load_target
     from verifier_service.loop import StepLoop
-    from verifier_service.service import Limits, Verifier
+    from verifier_service.service import Verifier
     from verifier_service.servicer import VerifierServicer
+    from verifier_service.table import Limits
 
     started, event_loop = time.monotonic(), asyncio.get_running_loop()
     target = await asyncio.to_thread(load_target, config)

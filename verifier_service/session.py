@@ -14,6 +14,7 @@ from paceline.messages import (
     OverlapStatistics,
     SessionEvent,
     Usage,
+    Verdict,
     Verdicts,
 )
 from paceline.speculation.accept import Decision
@@ -170,6 +171,18 @@ class Session:
     def source_for(self, drafter_id: str) -> DraftSource:
         """The drafter's counters, kept when it comes back."""
         return self.gone_sources.pop(drafter_id, None) or DraftSource(drafter_id)
+
+    def verdict(self, attachment: Attachment, position: int, token_ids: tuple[int, ...]) -> Verdict:
+        """What this drafter hears: the tokens committed from ``position`` on."""
+        return Verdict(
+            session_id=self.session_id,
+            epoch=self.epoch,
+            position=position,
+            token_ids=token_ids,
+            prefix_hash=self.hashes[-1],
+            ended=self.ended is not None,
+            node_limit=attachment.source.node_limit,
+        )
 
     def usage(self) -> Usage:
         return Usage(self.opening.prompt_length, len(self.tokens) - self.opening.prompt_length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import statistics
 import sys
@@ -20,6 +19,7 @@ from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
 from paceline.embedded import pair_topology
 from paceline.messages import Chunk, Completion, Generate
+from paceline.process import run_async
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
@@ -49,7 +49,7 @@ class Run:
 def run_demo(prompts: int, max_tokens: int, output: Path | None) -> None:
     """Starts the embedded fleet, runs all modes interleaved, prints texts and a table."""
     console = Console()
-    runs = asyncio.run(_fleet_runs(console, prompts, max_tokens))
+    runs = run_async(_fleet_runs(console, prompts, max_tokens))
     console.print(_table(runs))
     console.print(_verdict(runs))
     console.print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import typer
 
 from paceline import __version__
 from paceline.errors import FieldError, PacelineError
+from paceline.process import run_async
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
@@ -67,7 +67,7 @@ def generate(
         speculation = SpeculationParameters(mode=mode, shape=shape)
         return Generate(model=model, text=text, sampling=sampling, speculation=speculation, seed=seed)
 
-    _run(lambda: asyncio.run(run_generate(request(), gateway, target, draft, as_json=json)))
+    _run(lambda: run_async(run_generate(request(), gateway, target, draft, as_json=json)))
 
 
 @app.command()
@@ -79,7 +79,7 @@ def up(
     """Start a fleet as local processes and keep it until Ctrl-C."""
     from paceline.cli.up import run_up
 
-    _run(lambda: asyncio.run(run_up(topology, target, draft)))
+    _run(lambda: run_async(run_up(topology, target, draft)))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})

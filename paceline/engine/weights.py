@@ -1,7 +1,4 @@
-"""Weights from safetensors, laid out for the forward: fused projections, transposed once at load.
-
-A transposed weight lets a product with few rows read memory in order, about a fifth faster on a CPU.
-"""
+"""Weights from safetensors, laid out for the forward: fused projections, repacked once at load."""
 
 from __future__ import annotations
 
@@ -15,20 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from paceline.engine.config import ModelConfig
+from paceline.engine.linear import Linear, make_linear
 from paceline.errors import UnsupportedModel
 
 Tensor = torch.Tensor
-
-
-@dataclass(frozen=True)
-class Linear:
-    """``x @ weight + bias`` with weight ``[in, out]``."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x @ self.weight if self.bias is None else torch.addmm(self.bias, x, self.weight)
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ def _shards(path: Path) -> list[Path]:
 def arrange(
     state: Mapping[str, Tensor], config: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> DecoderWeights:
-    """Fuses and transposes a Hugging Face state dict; a bias or norm is used where the checkpoint has one."""
+    """Fuses and repacks a Hugging Face state dict; a bias or norm is used where the checkpoint has one."""
 
     def get(name: str) -> Tensor:
         return state[name].to(device, dtype)
@@ -93,10 +80,10 @@ def arrange(
         return get(name) if name in state else None
 
     def linear(prefix: str, *names: str) -> Linear:
-        weight = torch.cat([get(f"{prefix}.{name}.weight") for name in names]).t().contiguous()
+        weight = torch.cat([get(f"{prefix}.{name}.weight") for name in names])
         biases = [optional(f"{prefix}.{name}.bias") for name in names]
         present = [bias for bias in biases if bias is not None]
-        return Linear(weight, torch.cat(present) if present else None)
+        return make_linear(weight, torch.cat(present) if present else None)
 
     def layer(index: int) -> LayerWeights:
         base = f"model.layers.{index}"
@@ -117,5 +104,5 @@ def arrange(
         embedding=embedding,
         layers=tuple(layer(index) for index in range(config.layers)),
         norm=get("model.norm.weight"),
-        head=Linear(head.t().contiguous(), None),
+        head=make_linear(head, None),
     )

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paceline import rpc, wire
@@ -74,7 +76,7 @@ async def texts(client: GatewayClient, requests: Sequence[Generate]) -> list[lis
 def reference_texts(prompts: Sequence[str]) -> list[list[int]]:
     """Greedy continuations by transformers, alone in the batch."""
     tokenizer = AutoTokenizer.from_pretrained(TARGET)
-    model = AutoModelForCausalLM.from_pretrained(TARGET, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(TARGET, dtype=torch.float32)
     found = []
     for prompt in prompts:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
@@ -150,7 +152,7 @@ BAD_REQUESTS = {
         "max_tokens = 0: expected at least 1",
     ),
     "temperature": (wire.gateway.GenerateRequest(text="x", sampling={"temperature": -1}), "temperature = -1.0"),
-    "mode": (wire.gateway.GenerateRequest(text="x", speculation={"mode": 9}), "mode = 9: expected one of"),  # type: ignore[typeddict-item]
+    "mode": (wire.gateway.GenerateRequest(text="x", speculation={"mode": 9}), "mode = 9: expected one of"),
     "context": (
         wire.gateway.GenerateRequest(tokens={"token_ids": [1] * 5000}),
         "'5000 tokens': expected fewer than 4096",
@@ -263,7 +265,7 @@ async def test_killing_all_drafters_changes_only_the_speed() -> None:
     assert_same_text(TARGET, ids, disturbed, calm, sampling, seed=11)
     assert_same_text(TARGET, ids, alone, calm, sampling, seed=11)
     assert all(process.poll() is not None for process in processes)
-    ended = {process.args[2]: process.returncode for process in processes}  # type: ignore[index,call-overload]
+    ended = {process.args[2]: process.returncode for process in processes}  # type: ignore[index]
     assert (ended["gateway"], ended["verifier_service"]) == (0, 0)
 
 

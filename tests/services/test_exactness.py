@@ -38,7 +38,7 @@ from paceline.speculation.sampling import SamplingParameters, choose
 from tests.checkpoints import write_checkpoint
 from tests.compare import float64_logits
 from tests.in_process import SECRET, InProcess, load, make_drafter
-from verifier_service.service import Limits
+from verifier_service.table import Limits
 
 PROMPT = [1, 2, 3, 4, 5, 6, 1, 2, 3]
 LENGTH = 60

@@ -27,7 +27,8 @@ from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import SECRET, InProcess, load, make_drafter
-from verifier_service.service import EARLY_JOIN_SECONDS, Limits
+from verifier_service.drafting import EARLY_JOIN_SECONDS
+from verifier_service.table import Limits
 
 SAMPLING = SamplingParameters(max_tokens=20)
 OPENING = OpenSession("s", 1, (1, 2, 3), 3, SAMPLING, SpeculationParameters(), 7, SECRET)

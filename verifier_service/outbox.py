@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paceline.messages import SessionEvent, Verdict, Verdicts
-from verifier_service.session import DrafterLink, GatewayLink, Session
+from verifier_service.session import DrafterLink, GatewayLink
 
 
 class Outbox:
@@ -13,8 +13,8 @@ class Outbox:
         self._events: dict[int, tuple[GatewayLink, list[SessionEvent]]] = {}
         self._verdicts: dict[int, tuple[DrafterLink, list[Verdict]]] = {}
 
-    def event(self, session: Session, event: SessionEvent) -> None:
-        self._events.setdefault(id(session.gateway), (session.gateway, []))[1].append(event)
+    def event(self, gateway: GatewayLink, event: SessionEvent) -> None:
+        self._events.setdefault(id(gateway), (gateway, []))[1].append(event)
 
     def verdict(self, link: DrafterLink, verdict: Verdict) -> None:
         self._verdicts.setdefault(id(link), (link, []))[1].append(verdict)

@@ -1,0 +1,168 @@
+"""What drafters may do in sessions: join, send nodes, complete rounds, and be shown out."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+
+from paceline.errors import FieldError
+from paceline.messages import (
+    DraftNodes,
+    DraftUpdate,
+    Join,
+    Joined,
+    Rejection,
+    RevokeDrafter,
+    RoundComplete,
+    Status,
+    Verdicts,
+    drafter_key,
+)
+from paceline.speculation.fields import require
+from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, check_columns, merge
+from verifier_service.session import Attachment, DrafterLink, Session
+from verifier_service.table import SessionTable
+
+EARLY_JOIN_SECONDS = 2.0
+
+
+class Drafting:
+    """Drafters' side of the sessions in a table. Nothing here can end a session or change its text."""
+
+    def __init__(self, table: SessionTable, vocabulary_size: int, clock: Callable[[], float]) -> None:
+        self._table, self._vocabulary_size, self._clock = table, vocabulary_size, clock
+        self._early: list[tuple[float, Join, DrafterLink]] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a join waits for its session."""
+        return bool(self._early)
+
+    def update(self, update: DraftUpdate, link: DrafterLink) -> list[Rejection]:
+        """Takes all entries; a bad one costs only that session's drafting by that drafter."""
+        rejected: list[Rejection] = []
+        for join in update.joins:
+            self._join(join, link)
+        total = 0
+        for nodes in update.nodes:
+            total += len(nodes.columns)
+            try:
+                require(total <= MAX_NODES_PER_MESSAGE, "nodes", total, f"at most {MAX_NODES_PER_MESSAGE} a message")
+                self._merge(nodes, link)
+            except FieldError as error:
+                self.leave(nodes.session_id, link)
+                rejected.append(Rejection(nodes.session_id, Status.INVALID_ARGUMENT, str(error)))
+        for complete in update.rounds:
+            self._round_complete(complete, link)
+        for leave in update.leaves:
+            self.leave(leave.session_id, link)
+        return rejected
+
+    def leave(self, session_id: str, link: DrafterLink) -> None:
+        """This link drafts for the session no more."""
+        session = self._table.get(session_id)
+        if session:
+            for drafter_id in [key for key, item in session.attachments.items() if item.link is link]:
+                session.detach(drafter_id)
+
+    def lost(self, link: DrafterLink) -> None:
+        """A drafter's stream broke: nobody waits for it any more."""
+        for session in self._table:
+            self.leave(session.session_id, link)
+        self._early = [item for item in self._early if item[2] is not link]
+
+    def revoke(self, command: RevokeDrafter) -> None:
+        """Shows a drafter out of a session, and keeps it out."""
+        session = self._table.get(command.session_id)
+        if session is None:
+            return
+        session.revoked.add(command.drafter_id)
+        attachment = session.attachments.get(command.drafter_id)
+        if attachment:
+            rejection = Rejection(session.session_id, Status.PERMISSION_DENIED, f"revoked: {command.reason}")
+            attachment.link.send(Verdicts(rejected=(rejection,)))
+            session.detach(command.drafter_id)
+
+    def session_opened(self, session_id: str) -> None:
+        """Lets in the drafters that came before their session."""
+        ripe = [item for item in self._early if item[1].session_id == session_id]
+        self._early = [item for item in self._early if item[1].session_id != session_id]
+        for _, join, link in ripe:
+            self._join(join, link)
+
+    def expire(self, now: float) -> None:
+        """Refuses joins whose session has not come."""
+        late = [item for item in self._early if item[0] <= now]
+        if not late:
+            return
+        self._early = [item for item in self._early if item[0] > now]
+        for _, join, link in late:
+            detail = f"no session {join.session_id} within {EARLY_JOIN_SECONDS} s"
+            link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, detail),)))
+
+    def _join(self, join: Join, link: DrafterLink) -> None:
+        session = self._table.get(join.session_id)
+        if session is None or session.epoch < join.epoch:
+            if self._table.ended_lately(join.session_id):
+                link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, "the session has ended"),)))
+            else:
+                self._early.append((self._clock() + EARLY_JOIN_SECONDS, join, link))
+            return
+        refusal = _refusal(join, session)
+        if refusal:
+            link.send(Verdicts(rejected=(refusal,)))
+            return
+        session.detach(join.drafter_id)  # a drafter that comes again takes its own place
+        source = session.source_for(join.drafter_id)
+        if source.incarnation != join.incarnation:
+            source.restart(join.incarnation)
+        session.attachments[join.drafter_id] = Attachment(source, link)
+        shared = join.have_length
+        if shared > len(session.tokens) or session.hashes[shared] != join.prefix_hash:
+            shared = session.opening.prompt_length
+        missing = tuple(session.tokens[shared:])
+        link.send(Verdicts(joined=(Joined(session.session_id, session.epoch, shared, missing, source.node_limit),)))
+
+    def _merge(self, nodes: DraftNodes, link: DrafterLink) -> None:
+        found = self._attachment(nodes.session_id, nodes.epoch, link)
+        if found is None:
+            return
+        session, attachment = found
+        columns, tree = nodes.columns, session.tree
+        check_columns(columns, attachment.source, tree.root.position, self._vocabulary_size)
+        added = merge(tree, session.tokens, attachment.source, columns)
+        for node in added:
+            node.post_verify = session.in_flight
+        if added:
+            attachment.rhythm.nodes(self._clock(), tree.expected_gain(added, session.max_draft_nodes))
+
+    def _round_complete(self, complete: RoundComplete, link: DrafterLink) -> None:
+        found = self._attachment(complete.session_id, complete.epoch, link)
+        if found:
+            found[1].complete_root = complete.root_position
+
+    def _attachment(self, session_id: str, epoch: int, link: DrafterLink) -> tuple[Session, Attachment] | None:
+        """The drafter's place; None when the session has ended or moved on, which is harmless."""
+        session = self._table.get(session_id)
+        if session is None or session.epoch != epoch:
+            return None
+        for attachment in session.attachments.values():
+            if attachment.link is link:
+                return session, attachment
+        return None
+
+
+def _refusal(join: Join, session: Session) -> Rejection | None:
+    if join.epoch != session.epoch:
+        return Rejection(join.session_id, Status.FAILED_PRECONDITION, f"epoch = {join.epoch}: expected {session.epoch}")
+    key = drafter_key(session.opening.session_secret, join.session_id, join.drafter_id, join.epoch)
+    if not hmac.compare_digest(join.key, key):
+        return Rejection(join.session_id, Status.PERMISSION_DENIED, "key does not belong to this session and drafter")
+    if join.drafter_id in session.revoked:
+        return Rejection(join.session_id, Status.PERMISSION_DENIED, f"drafter {join.drafter_id} is revoked")
+    attachment = session.attachments.get(join.drafter_id)
+    known = attachment.source if attachment else session.gone_sources.get(join.drafter_id)
+    if known and known.incarnation > join.incarnation:
+        detail = f"incarnation = {join.incarnation}: expected at least {known.incarnation}"
+        return Rejection(join.session_id, Status.FAILED_PRECONDITION, detail)
+    return None
