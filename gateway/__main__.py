@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
+from collections.abc import Callable
 
 from gateway.config import GatewayConfig
 from gateway.service import Gateway
@@ -17,8 +19,12 @@ from paceline.settings import parse
 logger = logging.getLogger("gateway")
 
 
+DRAFTER_PATIENCE_SECONDS = 10.0
+"""A gateway is ready without its drafters, but not before it has given them a chance."""
+
+
 async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
-    """Connects to the workers, listens, and is ready when a verifier and every reachable drafter are."""
+    """Connects to the workers, listens, and is ready when a verifier is there and the drafters had time to be."""
     verifiers = [VerifierWorker(address) for address in config.verifiers]
     drafters = [DrafterWorker(address) for address in config.drafters]
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
@@ -26,13 +32,19 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     server = Server(["paceline.v1.GatewayService"])
     wire.add_gateway(GatewayServicer(Gateway(verifiers, drafters)), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
-    while not stop.is_set() and not any(worker.healthy for worker in verifiers):  # noqa: ASYNC110 - gRPC has no event
-        await asyncio.sleep(0.05)
+    await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
+    await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready()
     logger.info("%s serves on %s:%d", config.name, config.host, port)
     await stop.wait()
     await server.stop()
     await asyncio.gather(*(worker.close() for worker in workers))
+
+
+async def _until(condition: Callable[[], bool], stop: asyncio.Event, timeout_seconds: float | None) -> None:
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    while not condition() and not stop.is_set() and (deadline is None or time.monotonic() < deadline):
+        await asyncio.sleep(0.02)
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ import typer
 from paceline import __version__
 from paceline.errors import FieldError, PacelineError
 from paceline.process import run_async
+from paceline.speculation.fields import require
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
@@ -63,6 +64,7 @@ def generate(
     text = sys.stdin.read() if prompt == "-" else prompt
 
     def request() -> Generate:
+        require(bool(text), "prompt", text, "at least one character")
         sampling = SamplingParameters(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k)
         speculation = SpeculationParameters(mode=mode, shape=shape)
         return Generate(model=model, text=text, sampling=sampling, speculation=speculation, seed=seed)
