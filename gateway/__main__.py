@@ -43,7 +43,7 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
 
 async def _until(condition: Callable[[], bool], stop: asyncio.Event, timeout_seconds: float | None) -> None:
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    while not condition() and not stop.is_set() and (deadline is None or time.monotonic() < deadline):
+    while not condition() and not stop.is_set() and (deadline is None or time.monotonic() < deadline):  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 
