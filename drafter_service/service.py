@@ -91,7 +91,7 @@ class Drafter:
         self._check(attach)
         if len(self._attached) >= self.max_sessions:
             raise ResourceExhausted(f"{self.drafter_id} drafts for {len(self._attached)} sessions already")
-        session = DraftSession(attach, self.vocabulary_size)
+        session = DraftSession(attach, self.vocabulary_size, self.max_context)
         self._attached.add((attach.session_id, attach.epoch))
         join = session.join(self.drafter_id, self.incarnation)
         self._note(lambda: self._start(_Membership(session, link, observer)))

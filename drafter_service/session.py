@@ -18,8 +18,8 @@ MAX_LIVE_NODES = 160
 class DraftSession:
     """State between growths."""
 
-    def __init__(self, attach: Attach, vocabulary_size: int) -> None:
-        self.attach = attach
+    def __init__(self, attach: Attach, vocabulary_size: int, max_context: int) -> None:
+        self.attach, self.max_context = attach, max_context
         self.tokens = list(attach.token_ids)
         self.hash = prefix_hash(self.tokens)
         self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
@@ -40,11 +40,11 @@ class DraftSession:
 
     @property
     def max_position(self) -> int:
-        """The deepest position that a node may take."""
-        depth = min(self.attach.speculation.draft_depth, MAX_DEPTH)
+        """The deepest position that a node may take: what comes after it must still be wanted and computable."""
+        deepest = self.tree.root.position + min(self.attach.speculation.draft_depth, MAX_DEPTH)
         wanted = self.attach.sampling.max_tokens
-        last = self.attach.prompt_length + wanted - 1 if wanted is not None else self.tree.root.position + depth
-        return min(self.tree.root.position + depth, last)
+        last = self.max_context - 1 if wanted is None else self.attach.prompt_length + wanted - 2
+        return min(deepest, last, self.max_context - 1)
 
     @property
     def may_grow(self) -> bool:
@@ -52,6 +52,7 @@ class DraftSession:
         return (
             self.joined
             and not self.round_complete
+            and len(self.tokens) <= self.max_context
             and self.mode is not Mode.OFF
             and self.tree.size < MAX_LIVE_NODES
             and self._next_node_id + len(self._unsent) <= self.node_limit

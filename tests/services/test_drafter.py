@@ -16,6 +16,7 @@ from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters
+from tests.checkpoints import write_checkpoint
 from tests.in_process import load, make_drafter
 
 TEXT = (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
@@ -155,3 +156,20 @@ def test_propose_gives_one_round_without_a_verifier(target_path: Path) -> None:
     drafter.detach(name, 1)
     drafter.grow()
     assert drafter.attached_sessions == 0
+
+
+def test_a_text_that_outgrows_the_draft_context_is_only_drafted_no_further(tmp_path: Path) -> None:
+    """The draft's context is shorter than the target's: drafting ends there, quietly."""
+    runner = load(write_checkpoint(tmp_path, max_position_embeddings=24))
+    drafter = Drafter(ModelDrafter(runner), drafter_id="d", vocabulary_size=64, max_context=24)
+    link, _ = joined_drafter(drafter, attach())
+    text: tuple[int, ...] = TEXT
+    for _ in range(30):
+        for _ in range(4):
+            drafter.grow()
+        text = (*text, 5)
+        drafter.receive(verdict(len(text) - 1, (5,), text), link)
+    drafter.grow()
+    deepest = max(nodes.columns.root_position for update in link.updates for nodes in update.nodes)
+    assert 20 <= deepest <= 24
+    assert drafter.attached_sessions == 1
