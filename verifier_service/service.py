@@ -28,13 +28,10 @@ from paceline.messages import (
     Verdicts,
 )
 from paceline.speculation.fields import require
-from verifier_service.drafting import Drafting
+from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
 from verifier_service.table import MAX_TAIL, Limits, SessionTable
-
-_POLL_SECONDS = 0.002
-"""How often a session that waits for a draft is looked at again; the draft itself wakes the loop at once."""
 
 
 class Verifier:
@@ -182,9 +179,11 @@ class Verifier:
         """How long the step loop may sleep unless something changes; None: until it does. Called with the lock."""
         if self._news:
             return 0.0
-        if self._table.running:
-            return _POLL_SECONDS
-        return 0.5 if self._drafting.waiting else None
+        now = self._clock()
+        waits = [session.seconds_to_wait(now) for session in self._table.running.values()]
+        if self._drafting.waiting:
+            waits.append(EARLY_JOIN_SECONDS / 4)
+        return min(waits, default=None)
 
     def _wake(self) -> None:
         self._news = True

@@ -20,7 +20,7 @@ from paceline.messages import (
 from paceline.speculation.accept import Decision
 from paceline.speculation.merge import DraftSource
 from paceline.speculation.noise import NoiseCache
-from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, should_launch
+from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, seconds_to_wait
 from paceline.speculation.prefix import EMPTY, extend_hash
 from paceline.speculation.tree import DraftTree, Node, Selection
 
@@ -109,15 +109,15 @@ class Session:
         depth = min(self.opening.speculation.draft_depth, self.room - 1)
         return self.tree.select(budget, depth, floor=float("-inf"))
 
-    def ready(self, now: float) -> bool:
-        """Whether a step should be launched with what has arrived."""
+    def seconds_to_wait(self, now: float) -> float:
+        """How long a step should wait for drafts, unless they come; 0: launch with what has arrived."""
         if self.mode is Mode.OFF or not self.attachments:
-            return True
+            return 0.0
         if self.mode is Mode.LOCKSTEP:
             complete = all(a.complete_root == self.tree.root.position for a in self.attachments.values())
-            return complete or now - self.rooted_at >= LOCKSTEP_TIMEOUT_SECONDS
+            return 0.0 if complete else max(0.0, self.rooted_at + LOCKSTEP_TIMEOUT_SECONDS - now)
         outlooks = [a.rhythm.outlook(now) for a in self.attachments.values()]
-        return should_launch((outlook for outlook in outlooks if outlook is not None), self.rate(now))
+        return seconds_to_wait((outlook for outlook in outlooks if outlook is not None), self.rate(now))
 
     def rate(self, now: float) -> float:
         """Tokens per second since the first root; 0 before anything is known."""

@@ -60,7 +60,7 @@ class Stepper:
 
     def _decode_entries(self, now: float) -> Iterator[Entry]:
         for session in self._table.running.values():
-            if session.sequence is None or not session.prefilled or not session.ready(now):
+            if session.sequence is None or not session.prefilled or session.seconds_to_wait(now) > 0:
                 continue
             session.counters.verifier_wait_seconds += now - session.rooted_at
             session.counters.pre_verify_steps += session.mode is Mode.OVERLAPPED and bool(session.attachments)

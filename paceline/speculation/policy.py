@@ -57,16 +57,19 @@ class DraftOutlook:
     interval: float
 
 
-def should_launch(outlooks: Iterable[DraftOutlook], rate: float) -> bool:
-    """The marginal-value rule: wait only while waiting brings more tokens per second than the session usually emits.
+def seconds_to_wait(outlooks: Iterable[DraftOutlook], rate: float) -> float:
+    """How long a step should wait for drafts; 0: launch now.
 
-    ``rate`` is the session's long-run emitted tokens per second. A drafter is never waited for past its usual time.
+    The marginal-value rule: wait only while waiting brings more tokens per second than the session usually emits
+    (``rate``, its long-run tokens per second). A drafter is never waited for past its usual time and a grace.
     """
-    return not any(
-        outlook.due_in > -GRACE * outlook.interval
-        and outlook.gain > rate * max(outlook.due_in, GRACE * outlook.interval)
-        for outlook in outlooks
-    )
+    return max((_worth_waiting(outlook, rate) for outlook in outlooks), default=0.0)
+
+
+def _worth_waiting(outlook: DraftOutlook, rate: float) -> float:
+    grace = GRACE * outlook.interval
+    pays = outlook.gain > rate * max(outlook.due_in, grace)
+    return max(0.0, outlook.due_in + grace) if pays else 0.0
 
 
 class Rhythm:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import pytest
 
 from paceline.speculation.estimate import MovingAverage
-from paceline.speculation.policy import DraftOutlook, Rhythm, SpeculationParameters, should_launch
+from paceline.speculation.policy import DraftOutlook, Rhythm, SpeculationParameters, seconds_to_wait
 
 
 def test_waits_only_while_it_pays() -> None:
     promising = DraftOutlook(gain=0.8, due_in=0.002, interval=0.002)
-    assert not should_launch([promising], rate=300)
-    assert should_launch([promising], rate=500)
-    assert should_launch([], rate=0)
+    assert seconds_to_wait([promising], rate=300) == pytest.approx(0.003)
+    assert seconds_to_wait([promising], rate=500) == 0
+    assert seconds_to_wait([], rate=0) == 0
 
 
-def test_never_waits_for_a_drafter_past_its_usual_interval() -> None:
-    assert should_launch([DraftOutlook(gain=5.0, due_in=-0.002, interval=0.002)], rate=1)
-    assert not should_launch([DraftOutlook(gain=5.0, due_in=-0.0005, interval=0.002)], rate=1)
+def test_never_waits_for_a_drafter_past_its_usual_time_and_a_grace() -> None:
+    assert seconds_to_wait([DraftOutlook(gain=5.0, due_in=-0.002, interval=0.002)], rate=1) == 0
+    assert seconds_to_wait([DraftOutlook(gain=5.0, due_in=-0.0005, interval=0.002)], rate=1) == pytest.approx(0.0005)
 
 
 def test_one_promising_drafter_is_enough_to_wait() -> None:
     useless = DraftOutlook(gain=0.0, due_in=0.001, interval=0.001)
-    assert not should_launch([useless, DraftOutlook(gain=1.0, due_in=0.001, interval=0.001)], rate=200)
+    assert seconds_to_wait([useless, DraftOutlook(gain=1.0, due_in=0.001, interval=0.001)], rate=200) > 0
 
 
 def test_rhythm_expects_the_next_message_when_the_last_ones_came() -> None:
