@@ -22,11 +22,11 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     from paceline import wire
     from paceline.rpc import Server
 
-    loop = asyncio.get_running_loop()
+    failure = process.Failure(stop)
     loaded = await asyncio.to_thread(load_drafter, config)
     drafter = loaded.drafter
     links = Links(drafter, config.verifiers)
-    growing = GrowLoop(drafter, on_failure=lambda _: loop.call_soon_threadsafe(stop.set))
+    growing = GrowLoop(drafter, on_failure=failure.report)
     server = Server(["paceline.v1.DrafterService"])
     wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)
     growing.start()
@@ -37,6 +37,7 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     await server.stop()
     await links.close()
     await asyncio.to_thread(growing.stop)
+    failure.check()
 
 
 def main() -> int:

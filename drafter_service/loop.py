@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 class GrowLoop:
     """Grows for as long as there is something to grow, and sleeps until there is news."""
 
-    def __init__(self, drafter: Drafter, on_failure: Callable[[BaseException], object]) -> None:
+    def __init__(self, drafter: Drafter, on_failure: Callable[[BaseException], None]) -> None:
         self._drafter, self._on_failure = drafter, on_failure
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="grow-loop", daemon=True)

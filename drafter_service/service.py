@@ -59,11 +59,12 @@ class _Listener:
             self._take(update)
 
 
-class _Membership:
+class Membership:
     """A session with the link it is drafted for and the gateway that watches it."""
 
     def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer) -> None:
         self.session, self.link, self.observer = session, link, observer
+        self.over = False
 
 
 class Drafter:
@@ -75,32 +76,31 @@ class Drafter:
         self.kind, self.drafter_id = kind, drafter_id
         self.vocabulary_size, self.max_context, self.max_sessions = vocabulary_size, max_context, max_sessions
         self.incarnation = time.time_ns()
+        """Of the process; each attached session has its own, later one."""
         self.changed = threading.Condition()
         self._news: list[Callable[[], None]] = []
-        self._attached: set[tuple[str, int]] = set()
-        self._members: dict[str, _Membership] = {}
-
-    @property
-    def attached_sessions(self) -> int:
-        return len(self._attached)
+        self.attached_sessions = 0
+        self._members: dict[str, Membership] = {}
 
     # -- from any thread -----------------------------------------------------------------------------------------------
 
-    def attach(self, attach: Attach, link: VerifierLink, observer: Observer) -> None:
+    def attach(self, attach: Attach, link: VerifierLink, observer: Observer) -> Membership:
         """Starts drafting for a session; ``observer`` hears when the verifier has let it in and when it is over."""
         self._check(attach)
-        if len(self._attached) >= self.max_sessions:
-            raise ResourceExhausted(f"{self.drafter_id} drafts for {len(self._attached)} sessions already")
+        if self.attached_sessions >= self.max_sessions:
+            raise ResourceExhausted(f"{self.drafter_id} drafts for {self.attached_sessions} sessions already")
         session = DraftSession(attach, self.vocabulary_size, self.max_context)
-        self._attached.add((attach.session_id, attach.epoch))
-        join = session.join(self.drafter_id, self.incarnation)
-        self._note(lambda: self._start(_Membership(session, link, observer)))
+        member = Membership(session, link, observer)
+        join = session.join(self.drafter_id)
+        self.attached_sessions += 1
+        self._note(lambda: self._start(member))
         link.send(DraftUpdate(joins=(join,)))  # after the note: the answer must find the session
+        return member
 
-    def propose(self, request: Propose, take: Callable[[DraftUpdate], object]) -> str:
+    def propose(self, request: Propose, take: Callable[[DraftUpdate], object], observer: Observer) -> Membership:
         """Drafts one lockstep round for given tokens, without a verifier; ``take`` gets nodes and the round's end.
 
-        Returns the name of the round, to be detached when it is no longer wanted.
+        ``observer`` hears if nothing comes of it. To be detached when it is no longer wanted.
         """
         session_id = f"propose-{uuid.uuid4().hex}"
         attach = Attach(
@@ -115,14 +115,14 @@ class Drafter:
             key=b"",
         )
         link = _Listener(take)
-        self.attach(attach, link, lambda _: None)
+        member = self.attach(attach, link, observer)
         joined = Joined(session_id, 1, len(request.token_ids), (), CREDIT)
         self.receive(Verdicts(joined=(joined,)), link)
-        return session_id
+        return member
 
-    def detach(self, session_id: str, epoch: int) -> None:
+    def detach(self, member: Membership) -> None:
         """Stops drafting for a session, if it still goes on."""
-        self._note(lambda: self._leave(session_id, epoch))
+        self._note(lambda: self._leave(member, "detached"))
 
     def receive(self, verdicts: Verdicts, link: VerifierLink) -> None:
         """Takes a verifier's message."""
@@ -133,7 +133,11 @@ class Drafter:
         self._note(lambda: self._drop(link))
 
     def _check(self, attach: Attach) -> None:
-        require(bool(attach.token_ids), "token_ids", attach.token_ids, "at least one token")
+        length, wanted = len(attach.token_ids), attach.sampling.max_tokens
+        require(length > 0, "token_ids", length, "at least one token")
+        require(1 <= attach.prompt_length <= length, "prompt_length", attach.prompt_length, f"1 to {length}")
+        left = wanted is None or attach.prompt_length + wanted > length
+        require(left, "max_tokens", wanted, f"more than the {length - attach.prompt_length} tokens already committed")
         largest, size = max(attach.token_ids), self.vocabulary_size
         require(not size or largest < size, "token_ids", largest, f"ids below the vocabulary's size {size}")
         if len(attach.token_ids) >= self.max_context:
@@ -152,17 +156,25 @@ class Drafter:
             news, self._news = self._news, []
         for item in news:
             item()
-        members = [m for m in self._members.values() if m.session.may_grow and self.kind.growable(m.session)]
+        members = [m for m in list(self._members.values()) if m.session.may_grow and self._growable(m)]
         if members:
             self.kind.grow([member.session for member in members])
         self._send()
         return bool(members or news)
 
+    def _growable(self, member: Membership) -> bool:
+        """Whether its kind can add something; a session that has become too long for it is left."""
+        try:
+            return self.kind.growable(member.session)
+        except ResourceExhausted as error:
+            self._leave(member, str(error))
+            return False
+
     def idle(self) -> bool:
         """Whether there is nothing to take note of; called with the lock held."""
         return not self._news
 
-    def _start(self, member: _Membership) -> None:
+    def _start(self, member: Membership) -> None:
         session = member.session
         stale = self._members.pop(session.session_id, None)
         if stale:
@@ -171,25 +183,24 @@ class Drafter:
         try:
             self.kind.open(session)
         except ResourceExhausted as error:
-            member.link.send(DraftUpdate(leaves=(Leave(session.session_id),)))
-            self._finish(member, str(error))
+            self._leave(member, str(error))
 
-    def _leave(self, session_id: str, epoch: int) -> None:
-        member = self._members.get(session_id)
-        if member and member.session.attach.epoch == epoch:
-            member.link.send(DraftUpdate(leaves=(Leave(session_id),)))
-            self._finish(member, "detached")
+    def _leave(self, member: Membership, reason: str) -> None:
+        if not member.over:
+            member.link.send(DraftUpdate(leaves=(Leave(member.session.session_id),)))
+            self._finish(member, reason)
 
     def _drop(self, link: VerifierLink) -> None:
         for member in [m for m in self._members.values() if m.link is link]:
             self._finish(member, "the stream to the verifier broke")
 
-    def _finish(self, member: _Membership, reason: str) -> None:
+    def _finish(self, member: Membership, reason: str) -> None:
         session = member.session
         self.kind.close(session)
         if self._members.get(session.session_id) is member:
             del self._members[session.session_id]
-        self._attached.discard((session.session_id, session.attach.epoch))
+        member.over = True
+        self.attached_sessions -= 1
         member.observer(Detached(reason))
 
     def _apply(self, verdicts: Verdicts, link: VerifierLink) -> None:
@@ -200,7 +211,7 @@ class Drafter:
         for rejection in verdicts.rejected:
             self._rejected(rejection, link)
 
-    def _member(self, session_id: str, epoch: int | None, link: VerifierLink) -> _Membership | None:
+    def _member(self, session_id: str, epoch: int | None, link: VerifierLink) -> Membership | None:
         member = self._members.get(session_id)
         if member is None or member.link is not link:
             return None
@@ -208,7 +219,10 @@ class Drafter:
 
     def _joined(self, joined: Joined, link: VerifierLink) -> None:
         member = self._member(joined.session_id, joined.epoch, link)
-        if member is None:
+        if member is None:  # over before it began: nobody shall wait for us there
+            link.send(DraftUpdate(leaves=(Leave(joined.session_id),)))
+            return
+        if not self._knows(joined.token_ids, member):
             return
         session = member.session
         if joined.position != len(session.tokens):
@@ -236,16 +250,24 @@ class Drafter:
             return  # heard before, or part of the answer to a join that is on its way
         if known < 0:
             session.joined = False
-            link.send(DraftUpdate(joins=(session.join(self.drafter_id, self.incarnation),)))
+            link.send(DraftUpdate(joins=(session.join(self.drafter_id),)))
+            return
+        if not self._knows(verdict.token_ids, member):
             return
         session.extend(verdict.token_ids[known:])
         self.kind.advance(session)
         if session.hash != verdict.prefix_hash:
-            link.send(DraftUpdate(leaves=(Leave(session.session_id),)))
-            self._finish(member, "prefix hash differs from the verifier's")
+            self._leave(member, "prefix hash differs from the verifier's")
+
+    def _knows(self, token_ids: tuple[int, ...], member: Membership) -> bool:
+        """Whether our vocabulary has these tokens; a target's padded one may be larger."""
+        if not self.vocabulary_size or not token_ids or max(token_ids) < self.vocabulary_size:
+            return True
+        self._leave(member, f"token {max(token_ids)} is outside the vocabulary of {self.vocabulary_size}")
+        return False
 
     def _rejected(self, rejection: Rejection, link: VerifierLink) -> None:
-        member = self._member(rejection.session_id, None, link)
+        member = self._member(rejection.session_id, rejection.epoch or None, link)
         if member:
             logger.warning("session %s refused: %s %s", rejection.session_id, rejection.status.name, rejection.detail)
             self._finish(member, f"{rejection.status.name}: {rejection.detail}")
@@ -253,14 +275,14 @@ class Drafter:
     def _send(self) -> None:
         """At most one message per link and growth; in lockstep one per round."""
         updates: dict[int, tuple[VerifierLink, list[DraftNodes], list[RoundComplete]]] = {}
-        for member in self._members.values():
+        for member in list(self._members.values()):
             session = member.session
             if not session.joined or session.mode is Mode.OFF:
                 continue
             _, nodes, rounds = updates.setdefault(id(member.link), (member.link, [], []))
             epoch = session.attach.epoch
             if session.mode is Mode.LOCKSTEP:
-                if session.round_complete or (session.may_grow and self.kind.growable(session)):
+                if session.round_complete or (session.may_grow and self._growable(member)):
                     continue
                 session.round_complete = True
                 rounds.append(RoundComplete(session.session_id, epoch, session.tree.root.position))

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from drafter_service.links import Links
 from drafter_service.service import Drafter
 from paceline import wire
-from paceline.messages import AttachEvent, Detached, DrafterDescription
+from paceline.errors import ResourceExhausted
+from paceline.messages import AttachEvent, Detached, DrafterDescription, DraftUpdate
 from paceline.rpc import Outgoing, streaming, unary
 
 
@@ -23,7 +24,7 @@ class DrafterServicer(wire.DrafterBase):
         attach = wire.from_attach(request)
         link = self._links.get(attach.verifier)
         events: Outgoing[AttachEvent] = Outgoing(asyncio.get_running_loop())
-        self._drafter.attach(attach, link, events.send)
+        member = self._drafter.attach(attach, link, events.send)
         try:
             async for batch in events:
                 for event in batch:
@@ -31,24 +32,23 @@ class DrafterServicer(wire.DrafterBase):
                     if isinstance(event, Detached):
                         return
         finally:
-            self._drafter.detach(attach.session_id, attach.epoch)
+            self._drafter.detach(member)
 
     @streaming
     async def Propose(self, request: wire.drafter.ProposeRequest) -> AsyncIterator[wire.verifier.DraftUpdate]:
-        events: asyncio.Queue[wire.verifier.DraftUpdate] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        proposal = self._drafter.propose(
-            wire.from_propose(request),
-            lambda update: loop.call_soon_threadsafe(events.put_nowait, wire.to_draft_update(update)),
-        )
+        events: Outgoing[DraftUpdate | AttachEvent] = Outgoing(asyncio.get_running_loop())
+        member = self._drafter.propose(wire.from_propose(request), events.send, events.send)
         try:
-            while True:
-                update = await events.get()
-                yield update
-                if update.rounds:
-                    return
+            async for batch in events:
+                for event in batch:
+                    if isinstance(event, Detached):
+                        raise ResourceExhausted(event.reason)
+                    if isinstance(event, DraftUpdate):
+                        yield wire.to_draft_update(event)
+                        if event.rounds:
+                            return
         finally:
-            self._drafter.detach(proposal, 1)
+            self._drafter.detach(member)
 
     @unary
     async def Describe(self, request: wire.drafter.DescribeDrafterRequest) -> wire.drafter.DescribeDrafterResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from paceline.messages import Attach, Join
@@ -20,6 +22,8 @@ class DraftSession:
 
     def __init__(self, attach: Attach, vocabulary_size: int, max_context: int) -> None:
         self.attach, self.max_context = attach, max_context
+        self.incarnation = time.time_ns()
+        """Node ids count from 1 again whenever a session is attached, so this must be new then."""
         self.tokens = list(attach.token_ids)
         self.hash = prefix_hash(self.tokens)
         self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
@@ -58,13 +62,13 @@ class DraftSession:
             and self._next_node_id + len(self._unsent) <= self.node_limit
         )
 
-    def join(self, drafter_id: str, incarnation: int) -> Join:
+    def join(self, drafter_id: str) -> Join:
         """The message that asks the verifier in."""
         return Join(
             session_id=self.session_id,
             epoch=self.attach.epoch,
             drafter_id=drafter_id,
-            incarnation=incarnation,
+            incarnation=self.incarnation,
             key=self.attach.key,
             have_length=len(self.tokens),
             prefix_hash=self.hash,

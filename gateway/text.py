@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from jinja2.exceptions import TemplateError
@@ -11,6 +12,8 @@ from tokenizers.decoders import DecodeStream
 
 from paceline.errors import FailedPrecondition, FieldError
 from paceline.messages import ChatMessage, TokenizerFiles
+
+logger = logging.getLogger(__name__)
 
 UNFINISHED = "\ufffd"
 
@@ -67,10 +70,17 @@ class Detokenizer:
         if self._tokenizer is None:
             return ""
         self._token_ids.extend(token_ids)
-        pieces = [self._stream.step(self._tokenizer, token_id) or "" for token_id in token_ids]
-        text = "".join(pieces)
+        text = "".join(self._step(self._tokenizer, token_id) for token_id in token_ids)
         self._length += len(text)
         return text
+
+    def _step(self, tokenizer: Tokenizer, token_id: int) -> str:
+        try:
+            return self._stream.step(tokenizer, token_id) or ""
+        except Exception as error:  # noqa: BLE001 - byte-fallback tokenizers may end the stream: "Invalid prefix"
+            logger.warning("detokenizer starts afresh after token %d: %s", token_id, error)
+            self._stream = DecodeStream(skip_special_tokens=True)
+            return self._stream.step(tokenizer, token_id) or ""
 
     def flush(self) -> str:
         """What was held back, without a character that never became whole."""

@@ -40,6 +40,7 @@ class VerifierWorker:
         self._stub = wire.verifier_stub(self._channel)
         self._commands: rpc.Outgoing[DecodeCommand] | None = None
         self._sessions: dict[str, asyncio.Queue[SessionEvent]] = {}
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -47,6 +48,7 @@ class VerifierWorker:
         self._task = asyncio.create_task(self._stay_connected())
 
     async def close(self) -> None:
+        self._closing = True
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -81,9 +83,13 @@ class VerifierWorker:
             except aio.AioRpcError as error:
                 if self.healthy:
                     logger.warning("verifier %s: %s", self.address, error.details())
+            except asyncio.CancelledError:
+                if self._closing:  # else gRPC has cancelled its own call
+                    raise
             except Exception:
                 logger.exception("verifier %s: unexpected failure", self.address)
-            self._lost()
+            finally:
+                self._lost()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _learn(self) -> None:
@@ -161,6 +167,9 @@ class DrafterWorker:
                 )
                 self.description, self.healthy = wire.from_drafter_description(reply), True
             except aio.AioRpcError:
+                self.healthy = False
+            except Exception:
+                logger.exception("drafter %s: unexpected failure", self.address)
                 self.healthy = False
             await asyncio.sleep(1.0 if self.healthy else RETRY_SECONDS)
 

@@ -129,11 +129,12 @@ class CommittedTokens:
 
 @dataclass(frozen=True)
 class Rejection:
-    """One entry was refused; nothing else is affected."""
+    """One entry was refused; nothing else is affected. ``epoch`` 0: whichever the session has."""
 
     session_id: str
     status: Status
     detail: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True)

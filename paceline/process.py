@@ -20,7 +20,11 @@ PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPI
 
 ResultT = TypeVar("ResultT")
 Service = Callable[[asyncio.Event], Awaitable[None]]
-"""Serves until the event is set, then closes down in order."""
+"""Serves until the event is set, then closes down in order; raises ``ServiceFailed`` if it had to give up."""
+
+
+class ServiceFailed(Exception):
+    """A service could not go on."""
 
 
 def prepare() -> None:
@@ -41,7 +45,27 @@ def run(service: Service, *, exit_with_parent: bool) -> int:
         run_async(_supervise(service, exit_with_parent=exit_with_parent))
     except KeyboardInterrupt:
         return 130
+    except ServiceFailed:
+        return 1
     return 0
+
+
+class Failure:
+    """Remembers why a service stops, so that its process does not end as if all were well."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop, self._loop = stop, asyncio.get_running_loop()
+        self._error: BaseException | None = None
+
+    def report(self, error: BaseException) -> None:
+        """May be called from any thread; the service stops."""
+        self._error = error
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    def check(self) -> None:
+        """Raises ``ServiceFailed`` if something was reported."""
+        if self._error is not None:
+            raise ServiceFailed from self._error
 
 
 def run_async(work: Coroutine[Any, Any, ResultT]) -> ResultT:

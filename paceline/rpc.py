@@ -105,11 +105,12 @@ def streaming(
 class Outgoing(Generic[ItemT]):
     """What waits to be written to a stream. ``send`` may be called from any thread and never blocks.
 
-    Iterating gives everything that has gathered since the last time, so that a slow peer gets fewer, larger messages.
+    Iterating gives everything that has gathered since the last time, so that a slow peer gets fewer, larger messages. A
+    peer that reads nothing at all loses its stream: the task that writes it is cancelled.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, stream: asyncio.Task[Any] | None = None) -> None:
+        self._loop, self._stream = loop, stream
         self._lock = threading.Lock()
         self._items: list[ItemT] = []
         self._ready = asyncio.Event()
@@ -120,7 +121,12 @@ class Outgoing(Generic[ItemT]):
             if self._closed:
                 return
             self._items.append(item)
-            if len(self._items) > 1:
+            if len(self._items) > MAX_PENDING:
+                self._items.clear()
+                self._closed = True
+                if self._stream is not None:
+                    self._loop.call_soon_threadsafe(self._stream.cancel)
+            elif len(self._items) > 1:
                 return
         self._wake()
 
@@ -143,8 +149,6 @@ class Outgoing(Generic[ItemT]):
             with self._lock:
                 items, self._items = self._items, []
                 closed = self._closed
-            if len(items) > MAX_PENDING:
-                raise ResourceExhausted(f"{len(items)} unread messages")
             if items:
                 yield items
             if closed:

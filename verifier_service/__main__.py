@@ -25,7 +25,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     from verifier_service.servicer import VerifierServicer
     from verifier_service.table import Limits
 
-    started, event_loop = time.monotonic(), asyncio.get_running_loop()
+    started, failure = time.monotonic(), process.Failure(stop)
     target = await asyncio.to_thread(load_target, config)
     limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk)
     verifier = Verifier(target.runner, target.info, limits)
@@ -39,7 +39,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     server = Server(["paceline.v1.VerifierService"])
     servicer = VerifierServicer(verifier, describe, target.tokenizer)
     wire.add_verifier(servicer, server.server)
-    steps = StepLoop(verifier, on_failure=lambda _: event_loop.call_soon_threadsafe(stop.set))
+    steps = StepLoop(verifier, on_failure=failure.report)
     steps.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready()
@@ -54,6 +54,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     await stop.wait()
     await server.stop()
     await asyncio.to_thread(steps.stop)
+    failure.check()
 
 
 def main() -> int:

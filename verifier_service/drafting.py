@@ -24,6 +24,8 @@ from verifier_service.session import Attachment, DrafterLink, Session
 from verifier_service.table import SessionTable
 
 EARLY_JOIN_SECONDS = 2.0
+MAX_ENTRIES = 1024
+"""Entries of one kind in a message; more is malformed framing and ends the stream."""
 
 
 class Drafting:
@@ -39,8 +41,13 @@ class Drafting:
         return bool(self._early)
 
     def update(self, update: DraftUpdate, link: DrafterLink) -> list[Rejection]:
-        """Takes all entries; a bad one costs only that session's drafting by that drafter."""
+        """Takes all entries; a bad one costs only that session's drafting by that drafter.
+
+        Raises ``FieldError`` for a message that has too many of them.
+        """
         rejected: list[Rejection] = []
+        for kind, entries in vars(update).items():
+            require(len(entries) <= MAX_ENTRIES, kind, len(entries), f"at most {MAX_ENTRIES} a message")
         for join in update.joins:
             self._join(join, link)
         total = 0
@@ -59,7 +66,8 @@ class Drafting:
         return rejected
 
     def leave(self, session_id: str, link: DrafterLink) -> None:
-        """This link drafts for the session no more."""
+        """This link drafts for the session no more, nor does it wait for it."""
+        self._early = [item for item in self._early if item[2] is not link or item[1].session_id != session_id]
         session = self._table.get(session_id)
         if session:
             for drafter_id in [key for key, item in session.attachments.items() if item.link is link]:
@@ -98,30 +106,29 @@ class Drafting:
         self._early = [item for item in self._early if item[0] > now]
         for _, join, link in late:
             detail = f"no session {join.session_id} within {EARLY_JOIN_SECONDS} s"
-            link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, detail),)))
+            link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, detail, join.epoch),)))
 
     def _join(self, join: Join, link: DrafterLink) -> None:
         session = self._table.get(join.session_id)
         if session is None or session.epoch < join.epoch:
             if self._table.ended_lately(join.session_id):
-                link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, "the session has ended"),)))
-            else:
+                ended = Rejection(join.session_id, Status.NOT_FOUND, "the session has ended", join.epoch)
+                link.send(Verdicts(rejected=(ended,)))
+            elif len(self._early) < MAX_ENTRIES:
                 self._early.append((self._clock() + EARLY_JOIN_SECONDS, join, link))
             return
         refusal = _refusal(join, session)
         if refusal:
             link.send(Verdicts(rejected=(refusal,)))
             return
-        session.detach(join.drafter_id)  # a drafter that comes again takes its own place
-        source = session.source_for(join.drafter_id)
-        if source.incarnation != join.incarnation:
-            source.restart(join.incarnation)
-        session.attachments[join.drafter_id] = Attachment(source, link)
+        attachment = session.attach(join.drafter_id, join.incarnation, link, self._clock())
         shared = join.have_length
         if shared > len(session.tokens) or session.hashes[shared] != join.prefix_hash:
             shared = session.opening.prompt_length
         missing = tuple(session.tokens[shared:])
-        link.send(Verdicts(joined=(Joined(session.session_id, session.epoch, shared, missing, source.node_limit),)))
+        link.send(
+            Verdicts(joined=(Joined(session.session_id, session.epoch, shared, missing, attachment.source.node_limit),))
+        )
 
     def _merge(self, nodes: DraftNodes, link: DrafterLink) -> None:
         found = self._attachment(nodes.session_id, nodes.epoch, link)
@@ -134,7 +141,8 @@ class Drafting:
         for node in added:
             node.post_verify = session.in_flight
         if added:
-            attachment.rhythm.nodes(self._clock(), tree.expected_gain(added, session.max_draft_nodes))
+            gain = attachment.calibration.factor * tree.expected_gain(added, session.max_draft_nodes)
+            attachment.rhythm.nodes(self._clock(), gain)
 
     def _round_complete(self, complete: RoundComplete, link: DrafterLink) -> None:
         found = self._attachment(complete.session_id, complete.epoch, link)
@@ -153,16 +161,18 @@ class Drafting:
 
 
 def _refusal(join: Join, session: Session) -> Rejection | None:
+    def refuse(status: Status, detail: str) -> Rejection:
+        return Rejection(join.session_id, status, detail, join.epoch)
+
     if join.epoch != session.epoch:
-        return Rejection(join.session_id, Status.FAILED_PRECONDITION, f"epoch = {join.epoch}: expected {session.epoch}")
+        return refuse(Status.FAILED_PRECONDITION, f"epoch = {join.epoch}: expected {session.epoch}")
     key = drafter_key(session.opening.session_secret, join.session_id, join.drafter_id, join.epoch)
     if not hmac.compare_digest(join.key, key):
-        return Rejection(join.session_id, Status.PERMISSION_DENIED, "key does not belong to this session and drafter")
+        return refuse(Status.PERMISSION_DENIED, "key does not belong to this session and drafter")
     if join.drafter_id in session.revoked:
-        return Rejection(join.session_id, Status.PERMISSION_DENIED, f"drafter {join.drafter_id} is revoked")
-    attachment = session.attachments.get(join.drafter_id)
-    known = attachment.source if attachment else session.gone_sources.get(join.drafter_id)
-    if known and known.incarnation > join.incarnation:
-        detail = f"incarnation = {join.incarnation}: expected at least {known.incarnation}"
-        return Rejection(join.session_id, Status.FAILED_PRECONDITION, detail)
+        return refuse(Status.PERMISSION_DENIED, f"drafter {join.drafter_id} is revoked")
+    known = session.attachments.get(join.drafter_id) or session.gone.get(join.drafter_id)
+    if known and known.source.incarnation > join.incarnation:
+        expected = f"at least {known.source.incarnation}"
+        return refuse(Status.FAILED_PRECONDITION, f"incarnation = {join.incarnation}: expected {expected}")
     return None

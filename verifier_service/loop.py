@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 class StepLoop:
     """Runs steps for as long as there is something to do, and sleeps when there is not."""
 
-    def __init__(self, verifier: Verifier, on_failure: Callable[[BaseException], object]) -> None:
+    def __init__(self, verifier: Verifier, on_failure: Callable[[BaseException], None]) -> None:
         self._verifier, self._on_failure = verifier, on_failure
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)

@@ -124,6 +124,9 @@ class Verifier:
             return
         if command.mode is not None:
             session.mode = command.mode
+            for attachment in session.attachments.values():
+                verdict = session.verdict(attachment, len(session.tokens), (), command.mode)
+                attachment.link.send(Verdicts(verdicts=(verdict,)))
         if command.max_draft_nodes is not None:
             session.max_draft_nodes = min(command.max_draft_nodes, MAX_TAIL - 1)
 

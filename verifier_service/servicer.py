@@ -11,7 +11,7 @@ from grpc import aio
 from paceline import wire
 from paceline.errors import FieldError
 from paceline.messages import Rejection, SessionEvent, Status, TokenizerFiles, Verdicts, VerifierDescription
-from paceline.rpc import Outgoing, unary
+from paceline.rpc import Outgoing, abort, unary
 from verifier_service.service import Verifier
 
 
@@ -26,7 +26,7 @@ class VerifierServicer(wire.VerifierBase):
     async def Decode(
         self, requests: AsyncIterator[wire.verifier.DecodeCommand], context: aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[wire.verifier.DecodeEvents]:
-        link: Outgoing[Sequence[SessionEvent]] = Outgoing(asyncio.get_running_loop())
+        link: Outgoing[Sequence[SessionEvent]] = Outgoing(asyncio.get_running_loop(), asyncio.current_task())
         reader = asyncio.create_task(self._read_commands(requests, link))
         try:
             async for batches in link:
@@ -52,11 +52,12 @@ class VerifierServicer(wire.VerifierBase):
     async def Speculate(
         self, requests: AsyncIterator[wire.verifier.DraftUpdate], context: aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[wire.verifier.Verdicts]:
-        link: Outgoing[Verdicts] = Outgoing(asyncio.get_running_loop())
+        link: Outgoing[Verdicts] = Outgoing(asyncio.get_running_loop(), asyncio.current_task())
         reader = asyncio.create_task(self._read_drafts(requests, link))
         try:
             async for batch in link:
                 yield wire.to_verdicts(_together(batch))
+            await _raise_if_failed(reader, context)
         finally:
             await _end(reader)
             self._verifier.drafter_lost(link)
@@ -91,6 +92,14 @@ def _together(batch: Sequence[Verdicts]) -> Verdicts:
         verdicts=tuple(item for verdicts in batch for item in verdicts.verdicts),
         rejected=tuple(item for verdicts in batch for item in verdicts.rejected),
     )
+
+
+async def _raise_if_failed(reader: asyncio.Task[None], context: aio.ServicerContext[Any, Any]) -> None:
+    """Ends the stream with a status if reading it came upon malformed framing."""
+    await asyncio.wait([reader])
+    error = reader.exception()
+    if isinstance(error, FieldError):
+        await abort(context, error)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

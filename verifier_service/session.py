@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from paceline.messages import (
     Verdicts,
 )
 from paceline.speculation.accept import Decision
+from paceline.speculation.estimate import Calibration
 from paceline.speculation.merge import DraftSource
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, seconds_to_wait
@@ -43,7 +45,8 @@ class Attachment:
 
     source: DraftSource
     link: DrafterLink
-    rhythm: Rhythm = field(default_factory=Rhythm)
+    rhythm: Rhythm
+    calibration: Calibration = field(default_factory=Calibration)
     complete_root: int = -1
     """Lockstep: the root that its last round was complete for."""
 
@@ -78,7 +81,7 @@ class Session:
         self.length_limit = max_context if wanted is None else min(max_context, opening.prompt_length + wanted)
         self.attachments: dict[str, Attachment] = {}
         self.revoked: set[str] = set()
-        self.gone_sources: dict[str, DraftSource] = {}
+        self.gone: dict[str, Attachment] = {}
         self.sequence: CacheSequence | None = None
         self.in_flight = False
         self.ended: FinishReason | None = None
@@ -103,21 +106,30 @@ class Session:
         """All K/V before the root is in the cache."""
         return self.sequence is not None and self.sequence.num_computed_tokens == len(self.tokens) - 1
 
-    def select(self) -> Selection:
+    def select(self, most: int) -> Selection:
         """The nodes of the next step: the likeliest ones, and none deeper than what may still be emitted."""
-        budget = 0 if self.mode is Mode.OFF else self.max_draft_nodes
+        budget = 0 if self.mode is Mode.OFF else max(0, min(self.max_draft_nodes, most))
         depth = min(self.opening.speculation.draft_depth, self.room - 1)
         return self.tree.select(budget, depth, floor=float("-inf"))
 
     def seconds_to_wait(self, now: float) -> float:
-        """How long a step should wait for drafts, unless they come; 0: launch with what has arrived."""
-        if self.mode is Mode.OFF or not self.attachments:
+        """How long a step should wait for drafts, unless they come; 0: launch with what has arrived.
+
+        Never longer in all than a step takes: a drafter can cost no more than that, whatever it makes us believe.
+        """
+        if self.mode is Mode.OFF or not self.attachments or not self.max_draft_nodes or self.room == 1:
             return 0.0
+        waited = now - self.rooted_at
         if self.mode is Mode.LOCKSTEP:
             complete = all(a.complete_root == self.tree.root.position for a in self.attachments.values())
-            return 0.0 if complete else max(0.0, self.rooted_at + LOCKSTEP_TIMEOUT_SECONDS - now)
+            return 0.0 if complete else max(0.0, LOCKSTEP_TIMEOUT_SECONDS - waited)
+        counters = self.counters
+        patience = counters.step_seconds / counters.steps - waited if counters.steps else 0.0
+        if patience <= 0:
+            return 0.0
         outlooks = [a.rhythm.outlook(now) for a in self.attachments.values()]
-        return seconds_to_wait((outlook for outlook in outlooks if outlook is not None), self.rate(now))
+        wait = seconds_to_wait((outlook for outlook in outlooks if outlook is not None), self.rate(now))
+        return min(wait, patience)
 
     def rate(self, now: float) -> float:
         """Tokens per second since the first root; 0 before anything is known."""
@@ -127,11 +139,14 @@ class Session:
 
     def start_decoding(self, now: float) -> None:
         self.decoding_since = self.rooted_at = now
+        for attachment in self.attachments.values():
+            attachment.rhythm.verdict(now)
 
     def commit(self, selection: Selection, decision: Decision, now: float) -> None:
         """Makes a decision part of the text: the one place where a session's tokens grow."""
         accepted = [selection.nodes[row - 1] for row in decision.accepted_rows]
         self._count(selection.nodes, accepted)
+        self._calibrate(selection, accepted)
         for token_id in decision.token_ids:
             self.tokens.append(token_id)
             self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
@@ -158,22 +173,42 @@ class Session:
                 self._source(drafter_id).accepted += 1
                 self._source(drafter_id).uniquely_accepted += len(node.sources) == 1
 
+    def _calibrate(self, selection: Selection, accepted: Sequence[Node]) -> None:
+        for drafter_id, attachment in self.attachments.items():
+            own = [score for node, score in self._scored(selection) if drafter_id in node.sources]
+            if own:
+                right = sum(drafter_id in node.sources for node in accepted)
+                attachment.calibration.add(sum(math.exp(score) for score in own), right)
+
+    @staticmethod
+    def _scored(selection: Selection) -> Iterator[tuple[Node, float]]:
+        return zip(selection.nodes, selection.path_scores, strict=True)
+
     def _source(self, drafter_id: str) -> DraftSource:
         attachment = self.attachments.get(drafter_id)
-        return attachment.source if attachment else self.gone_sources[drafter_id]
+        return attachment.source if attachment else self.gone[drafter_id].source
 
     def detach(self, drafter_id: str) -> None:
-        """Forgets a drafter; its nodes stay, they are only hints."""
+        """Forgets a drafter's link; its nodes stay, they are only hints, and what is known of it is kept."""
         attachment = self.attachments.pop(drafter_id, None)
         if attachment:
-            self.gone_sources[drafter_id] = attachment.source
+            self.gone[drafter_id] = attachment
 
-    def source_for(self, drafter_id: str) -> DraftSource:
-        """The drafter's counters, kept when it comes back."""
-        return self.gone_sources.pop(drafter_id, None) or DraftSource(drafter_id)
+    def attach(self, drafter_id: str, incarnation: int, link: DrafterLink, now: float) -> Attachment:
+        """Gives a drafter a place, with what is known of it if it was here before."""
+        self.detach(drafter_id)
+        attachment = self.gone.pop(drafter_id, None) or Attachment(DraftSource(drafter_id), link, Rhythm(now))
+        attachment.link, attachment.complete_root = link, -1
+        attachment.rhythm.verdict(now)
+        if attachment.source.incarnation != incarnation:
+            attachment.source.restart(incarnation)
+        self.attachments[drafter_id] = attachment
+        return attachment
 
-    def verdict(self, attachment: Attachment, position: int, token_ids: tuple[int, ...]) -> Verdict:
-        """What this drafter hears: the tokens committed from ``position`` on."""
+    def verdict(
+        self, attachment: Attachment, position: int, token_ids: tuple[int, ...], mode: Mode | None = None
+    ) -> Verdict:
+        """What this drafter hears: the tokens committed from ``position`` on, and the mode if it changed."""
         return Verdict(
             session_id=self.session_id,
             epoch=self.epoch,
@@ -182,13 +217,14 @@ class Session:
             prefix_hash=self.hashes[-1],
             ended=self.ended is not None,
             node_limit=attachment.source.node_limit,
+            mode=mode,
         )
 
     def usage(self) -> Usage:
         return Usage(self.opening.prompt_length, len(self.tokens) - self.opening.prompt_length)
 
     def statistics(self) -> OverlapStatistics:
-        sources = [a.source for a in self.attachments.values()] + list(self.gone_sources.values())
+        sources = [a.source for a in (*self.attachments.values(), *self.gone.values())]
         drafters = tuple(
             DrafterStatistics(s.drafter_id, s.proposed, s.verified, s.accepted, s.uniquely_accepted, s.stale)
             for s in sorted(sources, key=lambda source: source.drafter_id)

@@ -59,12 +59,14 @@ class Stepper:
         return plan
 
     def _decode_entries(self, now: float) -> Iterator[Entry]:
+        room = self._table.limits.max_rows - len(self._table.running)
         for session in self._table.running.values():
             if session.sequence is None or not session.prefilled or session.seconds_to_wait(now) > 0:
                 continue
             session.counters.verifier_wait_seconds += now - session.rooted_at
             session.counters.pre_verify_steps += session.mode is Mode.OVERLAPPED and bool(session.attachments)
-            selection = session.select()
+            selection = session.select(room)
+            room -= len(selection.nodes)
             yield Entry(session, session.sequence, (session.tree.root.token_id, *selection.token_ids), selection)
 
     def _prefill_entries(self) -> Iterator[Entry]:
@@ -123,6 +125,7 @@ class Stepper:
         self, entry: Entry, selection: Selection, decision: Decision, now: float, outbox: Outbox
     ) -> None:
         session, rows = entry.session, (0, *decision.accepted_rows)
+        session.counters.step_seconds += now - session.launched_at
         entry.sequence.keep(rows, commit=len(rows))
         position = len(session.tokens)
         session.commit(selection, decision, now)

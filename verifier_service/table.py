@@ -23,6 +23,8 @@ class Limits:
     max_sessions: int = 64
     max_waiting: int = 256
     prefill_chunk: int = 256
+    max_rows: int = 1024
+    """Rows of running sessions in a step, roots and nodes together."""
 
 
 class SessionTable:

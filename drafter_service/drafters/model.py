@@ -24,7 +24,7 @@ MAX_TAIL = 192
 PREFILL_CHUNK = 256
 EXPANSIONS = 4
 """Nodes expanded per forward; a forward of four rows costs little more than one of one."""
-FLOOR = math.log(0.02)
+FLOOR = math.log(0.05)
 """Paths less likely than this are not followed."""
 LOCKSTEP_FLOOR = math.log(0.3)
 """In lockstep every forward delays the verdict, so a round ends when the best path left is less likely than this."""
@@ -57,10 +57,7 @@ class ModelDrafter:
         self._cached: dict[str, _Cached] = {}
 
     def open(self, session: DraftSession) -> None:
-        context = self._runner.config.max_context
-        wanted = session.attach.sampling.max_tokens
-        length = context if wanted is None else min(context, session.attach.prompt_length + wanted)
-        self._cached[session.session_id] = _Cached(self._runner.open(length + MAX_TAIL, MAX_TAIL))
+        self._cached[session.session_id] = _Cached(self._runner.open(len(session.tokens) + MAX_TAIL, MAX_TAIL))
 
     def close(self, session: DraftSession) -> None:
         cached = self._cached.pop(session.session_id, None)
@@ -83,6 +80,8 @@ class ModelDrafter:
         cached.expanded = survivors
 
     def growable(self, session: DraftSession) -> bool:
+        """Makes room for the text first; raises ``OutOfBlocks`` when the cache has none."""
+        self._cached[session.session_id].sequence.reserve(len(session.tokens) + MAX_TAIL)
         return self._pending(session) > 0 or next(self._frontier(session), None) is not None
 
     def grow(self, sessions: Sequence[DraftSession]) -> None:

@@ -66,15 +66,14 @@ class KVCache:
 
 
 class Sequence:
-    """One session's rows in the cache. Capacity is reserved when it is opened and given back by ``close``."""
+    """One session's rows in the cache. Blocks are taken by ``reserve`` and given back by ``close``."""
 
     def __init__(self, cache: KVCache, capacity: int, max_tail: int) -> None:
-        pool = cache.pool
         self._cache = cache
-        self.block_table = pool.allocate(-(-capacity // pool.block_size))
-        offsets = np.arange(pool.block_size, dtype=np.int64)
-        self.slots: Indices = (np.array(self.block_table, np.int64)[:, None] * pool.block_size + offsets).ravel()
-        self.contiguous = bool(self.slots[-1] - self.slots[0] == len(self.slots) - 1)
+        self.block_table: list[int] = []
+        self.slots: Indices = np.zeros(0, np.int64)
+        self.contiguous = True
+        self.reserve(capacity)
         self.num_computed_tokens = 0
         self.tail = 0
         self.depths: Indices = np.zeros(max_tail, np.int64)
@@ -89,6 +88,17 @@ class Sequence:
     def room(self) -> int:
         """Tail rows that still fit."""
         return min(len(self.slots) - self.length, len(self.depths) - self.tail)
+
+    def reserve(self, capacity: int) -> None:
+        """Makes room for ``capacity`` rows; raises ``OutOfBlocks`` when the pool has not enough blocks."""
+        pool = self._cache.pool
+        missing = -(-capacity // pool.block_size) - len(self.block_table)
+        if missing <= 0:
+            return
+        self.block_table += pool.allocate(missing)
+        offsets = np.arange(pool.block_size, dtype=np.int64)
+        self.slots = (np.array(self.block_table, np.int64)[:, None] * pool.block_size + offsets).ravel()
+        self.contiguous = bool((np.diff(self.slots) == 1).all())
 
     def append(self, parents: Seq[int]) -> int:
         """Adds tail rows below ``parents`` (tail rows or ``ROOT``); returns the first new tail row."""

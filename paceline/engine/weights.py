@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from paceline.engine.config import ModelConfig
-from paceline.engine.linear import Linear, make_linear
+from paceline.engine.linear import Linear
 from paceline.errors import UnsupportedModel
 
 Tensor = torch.Tensor
@@ -83,7 +83,7 @@ def arrange(
         weight = torch.cat([get(f"{prefix}.{name}.weight") for name in names])
         biases = [optional(f"{prefix}.{name}.bias") for name in names]
         present = [bias for bias in biases if bias is not None]
-        return make_linear(weight, torch.cat(present) if present else None)
+        return Linear.make(weight, torch.cat(present) if present else None)
 
     def layer(index: int) -> LayerWeights:
         base = f"model.layers.{index}"
@@ -104,5 +104,5 @@ def arrange(
         embedding=embedding,
         layers=tuple(layer(index) for index in range(config.layers)),
         norm=get("model.norm.weight"),
-        head=make_linear(head, None),
+        head=Linear.make(head, None),
     )

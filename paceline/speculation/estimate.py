@@ -10,6 +10,9 @@ from paceline.speculation.noise import Floats
 DEFAULT_KAPPA = 0.7
 """Score scale of a draft model trained on its target; measured on the embedded pair (docs/log.md)."""
 
+_PRIOR_TOKENS = 2.0
+_MEMORY = 0.95
+
 
 def rank_children(scores: Floats, width: int, kappa: float) -> tuple[npt.NDArray[np.int64], Floats]:
     """The best ``width`` tokens of each row and log P(accepted | parent accepted) = log softmax(score / kappa).
@@ -26,6 +29,25 @@ def rank_children(scores: Floats, width: int, kappa: float) -> tuple[npt.NDArray
     largest = top[:, :1]
     total = np.exp((scores - largest) / kappa).sum(-1, keepdims=True)
     return best, (top - largest) / kappa - np.log(total)
+
+
+class Calibration:
+    """How a drafter's estimates compare with what was accepted of it: a factor for its estimates of path probability.
+
+    Before anything is known of a drafter half of what it says is believed.
+    """
+
+    def __init__(self) -> None:
+        self._expected, self._accepted = _PRIOR_TOKENS, 0.5 * _PRIOR_TOKENS
+
+    def add(self, expected: float, accepted: float) -> None:
+        """After a step: the accepted tokens that its verified nodes promised, and those that came."""
+        self._expected = _MEMORY * self._expected + expected
+        self._accepted = _MEMORY * self._accepted + accepted
+
+    @property
+    def factor(self) -> float:
+        return self._accepted / self._expected if self._expected > 0 else 0.0
 
 
 class MovingAverage:

@@ -17,6 +17,8 @@ from paceline.speculation.tree import DraftTree, Node, State
 
 MAX_DEPTH = 64
 MAX_LIVE_NODES = 1024
+MAX_LIVE_NODES_PER_SOURCE = 512
+"""So that no drafter can keep the others out."""
 MAX_NODES_PER_SESSION = 256
 MAX_NODES_PER_MESSAGE = 4096
 CREDIT = 512
@@ -127,16 +129,18 @@ def _resolve(
             return None, False
         return Node(token_id, parent.position + 1, None, 0.0, State.COMMITTED), False
     holder = root if parent.state is State.COMMITTED else parent
-    full = tree.size >= MAX_LIVE_NODES or holder.position + 1 - root.position > MAX_DEPTH
+    crowded = tree.size >= MAX_LIVE_NODES or tree.owned[source.drafter_id] >= MAX_LIVE_NODES_PER_SOURCE
+    full = crowded or holder.position + 1 - root.position > MAX_DEPTH
     if full and token_id not in holder.children:
         return None, False
     return tree.add(holder, token_id, log_score, source.drafter_id)
 
 
 def _forget(source: DraftSource, oldest_position: int) -> None:
-    """Drops references that no coming node can need."""
-    source.references = {
-        node_id: node
+    """Drops references that no coming node can need, and the oldest of them if that is not enough."""
+    kept = [
+        (node_id, node)
         for node_id, node in source.references.items()
         if node.state is State.LIVE or (node.state is State.COMMITTED and node.position >= oldest_position)
-    }
+    ]
+    source.references = dict(kept[-_KEEP_REFERENCES // 2 :])

@@ -6,6 +6,7 @@ are bit-identical wherever they are computed, the two logarithms agree to a few 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -57,6 +58,11 @@ def gumbel(key: int, position: int, tokens: npt.NDArray[np.integer]) -> Floats:
     return np.negative(noise, out=noise)
 
 
+@functools.lru_cache(maxsize=8)
+def _all_tokens(vocabulary_size: int) -> Hashes:
+    return np.arange(vocabulary_size, dtype=np.uint64)
+
+
 class NoiseCache:
     """Whole-vocabulary noise of the positions that a session is working on.
 
@@ -64,9 +70,9 @@ class NoiseCache:
     in this one, so that about one vector is computed per emitted token, not one per row.
     """
 
-    def __init__(self, key: int, vocabulary_size: int, capacity: int = 64) -> None:
+    def __init__(self, key: int, vocabulary_size: int, capacity: int = 24) -> None:
         self.key = key
-        self._tokens = np.arange(vocabulary_size, dtype=np.uint64)
+        self._tokens = _all_tokens(vocabulary_size)
         self._vectors: OrderedDict[int, Floats] = OrderedDict()
         self._capacity = capacity
 

@@ -10,6 +10,7 @@ from paceline.speculation.estimate import MovingAverage
 from paceline.speculation.fields import require
 
 LOCKSTEP_TIMEOUT_SECONDS = 0.05
+MAX_NAME = 256
 GRACE = 0.5
 """A drafter is waited for up to so much of its usual interval past the time it is usually heard of."""
 _REMEMBERED_MESSAGES = 8
@@ -42,6 +43,10 @@ class SpeculationParameters:
         require(0 <= self.max_draft_nodes <= 256, "max_draft_nodes", self.max_draft_nodes, "0 to 256")
         require(1 <= self.draft_depth <= 64, "draft_depth", self.draft_depth, "1 to 64")
         require(1 <= self.draft_width <= 64, "draft_width", self.draft_width, "1 to 64")
+        scope, names = self.cache_scope, self.drafters or ()
+        require(len(scope) <= MAX_NAME, "cache_scope", f"{len(scope)} characters", f"at most {MAX_NAME}")
+        distinct = len(names) == len(set(names)) and all(len(name) <= MAX_NAME for name in names)
+        require(distinct, "drafters", names[:3], f"distinct names of at most {MAX_NAME} characters")
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,17 @@ def _worth_waiting(outlook: DraftOutlook, rate: float) -> float:
 class Rhythm:
     """When a drafter's messages come after a verdict, and what each of them has been worth."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self._first, self._interval = MovingAverage(), MovingAverage()
         self._gains = [MovingAverage() for _ in range(_REMEMBERED_MESSAGES)]
-        self._verdict_at, self._last_at, self._messages = 0.0, 0.0, 0
+        self._verdict_at, self._last_at, self._messages = now, now, 0
 
     def verdict(self, now: float) -> None:
-        """A verdict has been sent: the drafter starts afresh."""
+        """A verdict is being sent: the drafter starts afresh. A message that was due and did not come was worth
+        nothing, so that a drafter that falls silent is soon waited for no more."""
+        expected = self.outlook(now)
+        if expected is not None and expected.due_in < 0:
+            self._gains[self._slot].add(0.0)
         self._verdict_at, self._messages = now, 0
 
     def nodes(self, now: float, gain: float) -> None:
@@ -90,12 +99,12 @@ class Rhythm:
             self._first.add(now - self._verdict_at)
         else:
             self._interval.add(now - self._last_at)
-        self._gains[min(self._messages, _REMEMBERED_MESSAGES - 1)].add(gain)
+        self._gains[self._slot].add(gain)
         self._last_at, self._messages = now, self._messages + 1
 
     def outlook(self, now: float) -> DraftOutlook | None:
         """The next message as experience has it; None when there is none yet."""
-        expected = self._gains[min(self._messages, _REMEMBERED_MESSAGES - 1)].value
+        expected = self._gains[self._slot].value
         interval = self._interval.value
         first = self._first.value
         if expected is None or first is None:
@@ -103,3 +112,7 @@ class Rhythm:
         if self._messages == 0:
             return DraftOutlook(expected, self._verdict_at + first - now, interval or first)
         return None if interval is None else DraftOutlook(expected, self._last_at + interval - now, interval)
+
+    @property
+    def _slot(self) -> int:
+        return min(self._messages, _REMEMBERED_MESSAGES - 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from paceline.speculation.fields import require
 from paceline.speculation.noise import Floats, NoiseCache
 
 Logits = npt.NDArray[np.float32]
+MAX_STOP_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class SamplingParameters:
 
     def __post_init__(self) -> None:
         require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
-        finite = math.isfinite(self.temperature) and 0 <= self.temperature <= 100
-        require(finite, "temperature", self.temperature, "a number from 0 (greedy) to 100")
+        usable = self.temperature == 0 or 1e-4 <= self.temperature <= 100  # not for NaN either
+        require(usable, "temperature", self.temperature, "0 (greedy) or a number from 0.0001 to 100")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "a number above 0 and up to 1 (off)")
         require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
         require(0 <= self.min_p <= 1, "min_p", self.min_p, "a number from 0 (off) to 1")
+        stops = len(self.stop_token_ids)
+        require(stops <= MAX_STOP_TOKENS, "stop_token_ids", f"{stops} ids", f"at most {MAX_STOP_TOKENS}")
 
     @property
     def greedy(self) -> bool:

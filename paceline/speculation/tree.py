@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -23,7 +24,8 @@ class Node:
     """One candidate token. ``log_score`` estimates log P(accepted | parent accepted)."""
 
     __slots__ = (
-        "children", "log_score", "node_id", "parent", "position", "post_verify", "row", "sources", "state", "token_id",
+        "children", "log_score", "node_id", "owner", "parent", "position", "post_verify", "row", "sources", "state",
+        "token_id",
     )  # fmt: skip
 
     def __init__(self, token_id: int, position: int, parent: Node | None, log_score: float, state: State) -> None:
@@ -34,6 +36,7 @@ class Node:
         self.state = state
         self.children: dict[int, Node] = {}
         self.sources: set[str] = set()
+        self.owner = ""
         self.post_verify = False
         """Verifier: it came while a step of its session was in flight."""
         self.node_id = 0
@@ -44,10 +47,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Selection:
-    """The nodes of one step in depth-first order, the likeliest child first; ``parents`` are rows, row 0 the root."""
+    """The nodes of one step in depth-first order, the likeliest child first; ``parents`` are rows, row 0 the root.
+
+    ``path_scores`` are the estimates of log P(the whole path down to the node is accepted).
+    """
 
     nodes: tuple[Node, ...]
     parents: tuple[int, ...]
+    path_scores: tuple[float, ...]
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -61,6 +68,8 @@ class DraftTree:
         self.root = Node(root_token_id, root_position, None, 0.0, State.COMMITTED)
         self.size = 0
         """Live nodes."""
+        self.owned: Counter[str] = Counter()
+        """Live nodes by the source that proposed them first."""
 
     def add(self, parent: Node, token_id: int, log_score: float, source: str = "") -> tuple[Node, bool]:
         """The child of ``parent`` with this token, and whether it is new; a known one takes the larger estimate."""
@@ -71,8 +80,9 @@ class DraftTree:
             return node, False
         node = Node(token_id, parent.position + 1, parent, log_score, State.LIVE)
         node.sources.add(source)
+        node.owner = source
         parent.children[token_id] = node
-        self.size += 1
+        self._count(node, 1)
         return node, True
 
     def advance(self, token_ids: Sequence[int]) -> list[Node]:
@@ -85,7 +95,7 @@ class DraftTree:
             if heir is None:
                 heir = Node(token_id, self.root.position + 1, None, 0.0, State.COMMITTED)
             else:
-                self.size -= 1
+                self._count(heir, -1)
                 committed.append(heir)
             heir.state, heir.parent, heir.log_score = State.COMMITTED, None, 0.0
             self.root.children = {}
@@ -106,7 +116,11 @@ class DraftTree:
             dead.parent = None
             stack.extend(dead.children.values())
             dead.children = {}
-            self.size -= 1
+            self._count(dead, -1)
+
+    def _count(self, node: Node, change: int) -> None:
+        self.size += change
+        self.owned[node.owner] += change
 
     def live(self) -> Iterator[Node]:
         """All live nodes, parents before children."""
@@ -156,7 +170,7 @@ class DraftTree:
             nodes.append(node)
             parents.append(parent_row)
             stack.extend((child, len(nodes)) for child in _worst_first(node, chosen))
-        return Selection(tuple(nodes), tuple(parents))
+        return Selection(tuple(nodes), tuple(parents), tuple(chosen[node] for node in nodes))
 
 
 def _worst_first(node: Node, chosen: dict[Node, float]) -> list[Node]:

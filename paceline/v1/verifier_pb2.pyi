@@ -134,14 +134,16 @@ class CommittedTokens(_message.Message):
     def __init__(self, position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ...) -> None: ...
 
 class SessionRejected(_message.Message):
-    __slots__ = ("session_id", "code", "detail")
+    __slots__ = ("session_id", "code", "detail", "epoch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     code: int
     detail: str
-    def __init__(self, session_id: _Optional[str] = ..., code: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+    epoch: int
+    def __init__(self, session_id: _Optional[str] = ..., code: _Optional[int] = ..., detail: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class DraftUpdate(_message.Message):
     __slots__ = ("joins", "nodes", "rounds", "leaves")

@@ -89,11 +89,14 @@ def _from_open(wire: verifier.OpenSession) -> m.OpenSession:
 
 
 def to_rejection(value: m.Rejection) -> verifier.SessionRejected:
-    return verifier.SessionRejected(session_id=value.session_id, code=value.status.value, detail=value.detail)
+    return verifier.SessionRejected(
+        session_id=value.session_id, code=value.status.value, detail=value.detail, epoch=value.epoch
+    )
 
 
 def from_rejection(wire: verifier.SessionRejected) -> m.Rejection:
-    return m.Rejection(wire.session_id, m.Status(wire.code), wire.detail)
+    known = wire.code in {status.value for status in m.Status}
+    return m.Rejection(wire.session_id, m.Status(wire.code) if known else m.Status.INTERNAL, wire.detail, wire.epoch)
 
 
 def to_decode_events(events: Sequence[m.SessionEvent]) -> verifier.DecodeEvents:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from paceline.engine import fused
 from paceline.engine.batch import Rows
 from paceline.engine.cache import ROOT
 from paceline.engine.config import ModelConfig
@@ -127,3 +128,10 @@ def test_pickled_weights_are_not_read(target_path: Path, tmp_path: Path) -> None
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UnsupportedModel, match="safetensors"):
         ModelRunner.load(tmp_path, cache_tokens=64)
+
+
+def test_layers_are_compiled() -> None:
+    """The fall-back to plain Python is for other builds of torch, not for a mistake of ours."""
+    assert all(
+        isinstance(part, torch.jit.ScriptFunction) for part in (fused.project, fused.attend, fused.finish, fused.head)
+    )

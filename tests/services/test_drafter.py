@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,11 +136,11 @@ def test_refusals(target_path: Path) -> None:
 def test_blocks_are_freed_when_sessions_leave(target_path: Path) -> None:
     runner = load(target_path)
     drafter = make_drafter(ModelDrafter(runner), 64)
-    joined_drafter(drafter, attach())
+    member = drafter.attach(attach(), Sent(), lambda _: None)
     for _ in range(3):
         drafter.grow()
     assert runner.cache.pool.free < runner.cache.pool.num_blocks
-    drafter.detach("s", 1)
+    drafter.detach(member)
     drafter.grow()
     assert runner.cache.pool.free == runner.cache.pool.num_blocks
 
@@ -147,13 +149,13 @@ def test_propose_gives_one_round_without_a_verifier(target_path: Path) -> None:
     drafter = make_drafter(ModelDrafter(load(target_path)), 64)
     updates: list[DraftUpdate] = []
     request = Propose(TEXT, SamplingParameters(), SpeculationParameters(draft_depth=2), noise_key(1, 0, TEXT))
-    name = drafter.propose(request, updates.append)
+    member = drafter.propose(request, updates.append, lambda _: None)
     for _ in range(6):
         drafter.grow()
     assert len(updates) == 1
     assert updates[0].nodes
     assert updates[0].rounds
-    drafter.detach(name, 1)
+    drafter.detach(member)
     drafter.grow()
     assert drafter.attached_sessions == 0
 
@@ -173,3 +175,50 @@ def test_a_text_that_outgrows_the_draft_context_is_only_drafted_no_further(tmp_p
     deepest = max(nodes.columns.root_position for update in link.updates for nodes in update.nodes)
     assert 20 <= deepest <= 24
     assert drafter.attached_sessions == 1
+
+
+def test_a_late_detach_does_not_end_the_replacement() -> None:
+    drafter = make_drafter(NgramDrafter(), 0)
+    first = drafter.attach(attach(), Sent(), lambda _: None)
+    second = drafter.attach(attach(), Sent(), lambda _: None)
+    drafter.grow()
+    drafter.detach(first)
+    drafter.grow()
+    assert (drafter.attached_sessions, first.over, second.over) == (1, True, False)
+    assert second.session.incarnation > first.session.incarnation
+
+
+def test_tokens_outside_the_draft_vocabulary_end_the_drafting_alone(target_path: Path) -> None:
+    drafter = make_drafter(ModelDrafter(load(target_path)), 64)
+    link, events = joined_drafter(drafter, attach())
+    other = drafter.attach(attach(session_id="t"), link, lambda _: None)
+    drafter.grow()
+    drafter.receive(verdict(10, (64,), (*TEXT, 64)), link)
+    drafter.grow()
+    assert "outside the vocabulary" in str(events[-1])
+    assert (drafter.attached_sessions, other.over) == (1, False)
+
+
+def test_a_full_cache_ends_one_sessions_drafting(target_path: Path) -> None:
+    drafter = make_drafter(ModelDrafter(load(target_path, cache_tokens=320)), 64)
+    link, events = joined_drafter(drafter, attach())
+    refused: list[AttachEvent] = []
+    drafter.attach(attach(session_id="t"), link, refused.append)
+    for _ in range(3):
+        drafter.grow()
+    assert "KV blocks" in str(refused[-1])
+    assert len(events) == 1
+    assert drafter.attached_sessions == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "changed"),
+    [
+        ("prompt_length", {"prompt_length": 0}),
+        ("max_tokens", {"prompt_length": 5, "sampling": SamplingParameters(max_tokens=5)}),
+    ],
+)
+def test_impossible_lengths_are_refused(field: str, changed: dict[str, Any]) -> None:
+    drafter = make_drafter(NgramDrafter(), 0)
+    with pytest.raises(FieldError, match=field):
+        drafter.attach(replace(attach(), **changed), Sent(), lambda _: None)

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paceline.speculation.fields import FieldError
-from paceline.speculation.merge import CREDIT, MAX_DEPTH, MAX_LIVE_NODES, DraftSource, NodeColumns, check_columns, merge
+from paceline.speculation.merge import (
+    CREDIT,
+    MAX_DEPTH,
+    MAX_LIVE_NODES,
+    MAX_LIVE_NODES_PER_SOURCE,
+    DraftSource,
+    NodeColumns,
+    check_columns,
+    merge,
+)
 from paceline.speculation.tree import DraftTree, State
 
 
@@ -60,9 +69,12 @@ def test_bounds_of_depth_and_size_drop_nodes_silently() -> None:
     tree, source = DraftTree(9, 0), DraftSource("d")
     merge(tree, [9], source, columns([1] * (MAX_DEPTH + 3), list(range(MAX_DEPTH + 3))))
     assert tree.size == MAX_DEPTH
-    source = DraftSource("e")
-    for start in range(1, 2 * MAX_LIVE_NODES, 200):
-        merge(tree, [9], source, columns(list(range(start + 10, start + 210)), [0] * 200, first=start))
+    for name in ("e", "f", "g"):
+        source = DraftSource(name)
+        for start in range(1, MAX_LIVE_NODES, 200):
+            tokens = [ord(name) * 10_000 + token for token in range(start, start + 200)]
+            merge(tree, [9], source, columns(tokens, [0] * 200, first=start))
+        assert tree.owned[name] <= MAX_LIVE_NODES_PER_SOURCE
     assert tree.size == MAX_LIVE_NODES
 
 

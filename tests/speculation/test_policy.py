@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paceline.speculation.estimate import MovingAverage
+from paceline.speculation.estimate import Calibration, MovingAverage
 from paceline.speculation.policy import DraftOutlook, Rhythm, SpeculationParameters, seconds_to_wait
 
 
@@ -26,20 +26,40 @@ def test_one_promising_drafter_is_enough_to_wait() -> None:
 
 
 def test_rhythm_expects_the_next_message_when_the_last_ones_came() -> None:
-    rhythm = Rhythm()
-    assert rhythm.outlook(0.0) is None
-    for start in (0.0, 1.0):
+    rhythm = Rhythm(100_000.0)
+    assert rhythm.outlook(100_000.0) is None
+    for start in (100_000.0, 100_001.0):
         rhythm.verdict(start)
         rhythm.nodes(start + 0.010, gain=0.6)
         rhythm.nodes(start + 0.014, gain=0.2)
-    rhythm.verdict(2.0)
-    first = rhythm.outlook(2.004)
+    rhythm.verdict(100_002.0)
+    first = rhythm.outlook(100_002.004)
     assert first is not None
     assert [first.gain, first.due_in] == pytest.approx([0.6, 0.006])
-    rhythm.nodes(2.010, gain=0.6)
-    second = rhythm.outlook(2.011)
+    rhythm.nodes(100_002.010, gain=0.6)
+    second = rhythm.outlook(100_002.011)
     assert second is not None
     assert [second.gain, second.due_in, second.interval] == pytest.approx([0.2, 0.003, 0.004])
+
+
+def test_a_drafter_that_falls_silent_is_soon_waited_for_no_more() -> None:
+    rhythm = Rhythm(0.0)
+    rhythm.nodes(0.01, gain=1.0)
+    for turn in range(1, 40):
+        rhythm.verdict(float(turn))
+    outlook = rhythm.outlook(39.0)
+    assert outlook is not None
+    assert outlook.gain < 0.05
+
+
+def test_calibration_believes_what_has_come_true() -> None:
+    honest, liar = Calibration(), Calibration()
+    assert honest.factor == 0.5
+    for _ in range(100):
+        honest.add(expected=2.0, accepted=2.0)
+        liar.add(expected=2.0, accepted=0.0)
+    assert honest.factor == pytest.approx(1.0, abs=0.05)
+    assert liar.factor == pytest.approx(0.0, abs=0.05)
 
 
 def test_moving_average_starts_at_its_first_value() -> None:
