@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from paceline.speculation.noise import Floats
 
-DEFAULT_KAPPA = 0.7
+DEFAULT_KAPPA = 1.0
 """Score scale of a draft model trained on its target; measured on the embedded pair (docs/log.md)."""
 
 _PRIOR_TOKENS = 2.0
