@@ -17,16 +17,16 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     """Loads the drafter, listens, and drafts until told to stop."""
     from drafter_service.links import Links
     from drafter_service.loading import load_drafter
-    from drafter_service.loop import GrowLoop
     from drafter_service.servicer import DrafterServicer
     from paceline import wire
+    from paceline.loop import DeviceLoop
     from paceline.rpc import Server
 
     failure = process.Failure(stop)
     loaded = await asyncio.to_thread(load_drafter, config)
     drafter = loaded.drafter
     links = Links(drafter, config.verifiers)
-    growing = GrowLoop(drafter, on_failure=failure.report)
+    growing = DeviceLoop("growing loop", drafter, on_failure=failure.report)
     server = Server(["paceline.v1.DrafterService"])
     wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)
     growing.start()

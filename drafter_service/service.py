@@ -170,9 +170,12 @@ class Drafter:
             self._leave(member, str(error))
             return False
 
-    def idle(self) -> bool:
-        """Whether there is nothing to take note of; called with the lock held."""
-        return not self._news
+    work = grow
+    """As the device's loop calls it."""
+
+    def wait_seconds(self) -> float | None:
+        """0 when there is something to take note of, else until there is; called with the lock held."""
+        return 0.0 if self._news else None
 
     def _start(self, member: Membership) -> None:
         session = member.session

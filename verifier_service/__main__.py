@@ -17,10 +17,10 @@ logger = logging.getLogger("verifier_service")
 async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     """Listens at once, loads the model beside it, and says SERVING when the first step could run."""
     from paceline import wire
+    from paceline.loop import DeviceLoop
     from paceline.messages import VerifierDescription
     from paceline.rpc import Server
     from verifier_service.loading import load_target
-    from verifier_service.loop import StepLoop
     from verifier_service.service import Verifier
     from verifier_service.servicer import VerifierServicer
     from verifier_service.table import Limits
@@ -39,7 +39,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     server = Server(["paceline.v1.VerifierService"])
     servicer = VerifierServicer(verifier, describe, target.tokenizer)
     wire.add_verifier(servicer, server.server)
-    steps = StepLoop(verifier, on_failure=failure.report)
+    steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
     steps.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready()

@@ -178,6 +178,9 @@ class Verifier:
         outbox.send()
         return True
 
+    work = step
+    """As the device's loop calls it."""
+
     def wait_seconds(self) -> float | None:
         """How long the step loop may sleep unless something changes; None: until it does. Called with the lock."""
         if self._news:

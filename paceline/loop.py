@@ -1,0 +1,56 @@
+"""The loop of a device: one thread that owns it, works while there is work, and sleeps until there is news."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+
+class Worker(Protocol):
+    """What is worked at. ``changed`` is notified, with its lock held, whenever there may be something new to do."""
+
+    changed: threading.Condition
+
+    def work(self) -> bool:
+        """Does one piece of work; whether there was any."""
+        ...
+
+    def wait_seconds(self) -> float | None:
+        """How long to sleep unless ``changed`` is notified; None: until it is. Called with the lock held."""
+
+
+class DeviceLoop:
+    """Runs a worker in a thread of its own until it is stopped or fails; a failure must take the service down."""
+
+    def __init__(self, name: str, worker: Worker, on_failure: Callable[[BaseException], None]) -> None:
+        self._worker, self._on_failure = worker, on_failure
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the loop after the work in progress."""
+        with self._worker.changed:
+            self._stopping = True
+            self._worker.changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                if not self._worker.work():
+                    self._sleep()
+        except BaseException as error:  # a dead loop that nobody hears of would hang every session
+            logger.exception("%s failed", self._thread.name)
+            self._on_failure(error)
+
+    def _sleep(self) -> None:
+        with self._worker.changed:
+            if not self._stopping:
+                self._worker.changed.wait(self._worker.wait_seconds())

@@ -1,0 +1,61 @@
+"""The device's loop: no news is lost, and a failure is heard."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from paceline.loop import DeviceLoop
+
+
+class Counting:
+    """Works off what it is given, one at a time."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.changed = threading.Condition()
+        self.left, self.done, self._fails = 0, 0, fails
+
+    def give(self, count: int) -> None:
+        with self.changed:
+            self.left += count
+            self.changed.notify()
+
+    def work(self) -> bool:
+        with self.changed:
+            if not self.left:
+                return False
+            if self._fails:
+                raise ValueError("broken")
+            self.left -= 1
+            self.done += 1
+            return True
+
+    def wait_seconds(self) -> float | None:
+        return 0.0 if self.left else None
+
+
+def wait_for(condition: object, loop_seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + loop_seconds
+    while not condition() and time.monotonic() < deadline:  # type: ignore[operator]
+        time.sleep(0.001)
+
+
+def test_all_work_is_done_and_the_loop_stops_while_it_sleeps() -> None:
+    worker, failures = Counting(), list[BaseException]()
+    loop = DeviceLoop("test", worker, failures.append)
+    loop.start()
+    for _ in range(200):
+        worker.give(1)
+    wait_for(lambda: worker.done == 200)
+    loop.stop()
+    assert (worker.done, failures) == (200, [])
+
+
+def test_a_failure_is_reported_once() -> None:
+    worker, failures = Counting(fails=True), list[BaseException]()
+    loop = DeviceLoop("test", worker, failures.append)
+    loop.start()
+    worker.give(1)
+    wait_for(lambda: bool(failures))
+    loop.stop()
+    assert [str(error) for error in failures] == ["broken"]
