@@ -9,7 +9,7 @@ ifeq ($(strip $(UV_FIND_LINKS)),)
 unexport UV_FIND_LINKS
 endif
 
-.PHONY: setup demo check test format proto lock soak clean
+.PHONY: setup demo check test format proto proto-drift lock clean
 
 setup: $(STAMP)
 
@@ -42,7 +42,6 @@ format: $(STAMP)
 proto: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
-.PHONY: proto-drift
 proto-drift: $(STAMP)
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=build/proto --pyi_out=build/proto --grpc_python_out=build/proto $(PROTOS)
@@ -50,7 +49,7 @@ proto-drift: $(STAMP)
 
 # Exact versions of everything, torch without a local suffix so that any build of it fits.
 lock: $(STAMP)
-	@echo "torch==2.13.0" > build/lock.in
+	@mkdir -p build && echo "torch==2.13.0" > build/lock.in
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --no-annotate --no-header --no-emit-find-links \
 	    --python-version 3.11 --constraint build/lock.in | sed -e 's/+cpu//' > requirements.lock
 

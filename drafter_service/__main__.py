@@ -27,7 +27,7 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     drafter = loaded.drafter
     links = Links(drafter, config.verifiers)
     growing = DeviceLoop("growing loop", drafter, on_failure=failure.report)
-    server = Server(["paceline.v1.DrafterService"])
+    server = Server(["paceline.v1.DrafterService"], reserved=config.exit_with_parent)
     wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)
     growing.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)

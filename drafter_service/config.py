@@ -29,7 +29,7 @@ class DrafterConfig:
     max_context: int = setting("longest text that a drafter without a model follows", 131072)
     price_per_hour: float = setting("what this worker costs, for experiments", 0.0)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
-    exit_with_parent: bool = setting("stop when standard input closes", False)
+    exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")

@@ -29,7 +29,7 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     drafters = [DrafterWorker(address) for address in config.drafters]
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
     await start_all(workers)
-    server = Server(["paceline.v1.GatewayService"])
+    server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
     wire.add_gateway(GatewayServicer(Gateway(verifiers, drafters)), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)

@@ -18,7 +18,7 @@ class GatewayConfig:
     port: int = setting("gRPC port; 0 takes a free one", 50051)
     name: str = setting("name of this gateway", "gateway")
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
-    exit_with_parent: bool = setting("stop when standard input closes", False)
+    exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         require(bool(self.verifiers), "verifiers", "", "at least one address")

@@ -46,6 +46,9 @@ from paceline.speculation.policy import Mode
 START_TIMEOUT_SECONDS = 5.0
 """How long a request waits for a verifier to be there."""
 
+MAX_CHARACTERS_PER_TOKEN = 64
+"""Longer texts than this times the context are refused before they are tokenized."""
+
 _REFUSALS: dict[Status, type[PacelineError]] = {
     Status.NOT_FOUND: NotFound,
     Status.PERMISSION_DENIED: PermissionDenied,
@@ -163,7 +166,9 @@ class Gateway:
         if request.chat is not None:
             require(bool(request.chat), "messages", [], "at least one message")
             return verifier.codec.encode_chat(request.chat)
-        return verifier.codec.encode(request.text or "")
+        text, most = request.text or "", MAX_CHARACTERS_PER_TOKEN * _model_of(verifier).max_context
+        require(len(text) <= most, "prompt", f"{len(text)} characters", f"at most {most}")
+        return verifier.codec.encode(text)
 
     def _check_names(self, names: Sequence[str]) -> None:
         known = {worker.description.drafter_id for worker in self.drafters if worker.description}

@@ -163,8 +163,9 @@ def channel(address: str) -> aio.Channel:
 class Server:
     """A gRPC server with health and reflection, SERVING only once ``ready`` is called."""
 
-    def __init__(self, services: list[str]) -> None:
-        self.server = aio.server(options=[*_COMMON, *_SERVER])
+    def __init__(self, services: list[str], *, reserved: bool = False) -> None:
+        """``reserved``: a parent process holds the port for us; else nobody may share it."""
+        self.server = aio.server(options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))])
         self._names = ["", *services]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)

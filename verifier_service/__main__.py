@@ -36,7 +36,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
             config.name, target.info, target.fingerprint, config.max_sessions, running, waiting, free, total
         )
 
-    server = Server(["paceline.v1.VerifierService"])
+    server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent)
     servicer = VerifierServicer(verifier, describe, target.tokenizer)
     wire.add_verifier(servicer, server.server)
     steps = DeviceLoop("step loop", verifier, on_failure=failure.report)

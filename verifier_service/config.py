@@ -26,7 +26,7 @@ class VerifierConfig:
     max_waiting: int = setting("sessions that wait for a place, at most; further ones are refused", 256)
     prefill_chunk: int = setting("prompt tokens computed per step, at most", 256)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
-    exit_with_parent: bool = setting("stop when standard input closes", False)
+    exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         require((self.target / "config.json").is_file(), "target", str(self.target), "a directory with a config.json")

@@ -55,7 +55,7 @@ def run_demo(prompts: int, max_tokens: int, output: Path | None) -> None:
     console.print(
         "tokens/s: median over the prompts, decoding only; ratio: median of the prompts' own ratios to off. "
         "Small models repeat themselves, greedy ones most, and repetition flatters every drafter: "
-        "read the column of repeated 8-grams beside the ratio."
+        "read the column of repeats (share of repeated 8-grams) beside the ratio."
     )
     if output is not None:
         output.write_text(json.dumps([asdict(run) for run in runs]) + "\n")
@@ -136,7 +136,7 @@ def identical(runs: Sequence[Run], temperature: float) -> int:
 
 def _table(runs: Sequence[Run]) -> Table:
     table = Table(title=f"{len(runs) // (len(MODES) * len(TEMPERATURES))} code prompts")
-    for name in ("temperature", "mode", "tokens/s", "ratio", "τ", "accepted / verified", "repeated 8-grams"):
+    for name in ("temp.", "mode", "tokens/s", "ratio", "τ", "accepted / verified", "repeats"):
         table.add_column(name, justify="left" if name in ("mode", "accepted / verified") else "right")
     for temperature in TEMPERATURES:
         for mode in MODES:

@@ -10,7 +10,7 @@ from paceline.speculation.estimate import MovingAverage
 from paceline.speculation.fields import require
 
 LOCKSTEP_TIMEOUT_SECONDS = 0.05
-MAX_NAME = 256
+MAX_NAME, MAX_NAMES = 256, 64
 GRACE = 0.5
 """A drafter is waited for up to so much of its usual interval past the time it is usually heard of."""
 _REMEMBERED_MESSAGES = 8
@@ -45,8 +45,9 @@ class SpeculationParameters:
         require(1 <= self.draft_width <= 64, "draft_width", self.draft_width, "1 to 64")
         scope, names = self.cache_scope, self.drafters or ()
         require(len(scope) <= MAX_NAME, "cache_scope", f"{len(scope)} characters", f"at most {MAX_NAME}")
-        distinct = len(names) == len(set(names)) and all(len(name) <= MAX_NAME for name in names)
-        require(distinct, "drafters", names[:3], f"distinct names of at most {MAX_NAME} characters")
+        distinct = len(names) == len(set(names)) <= MAX_NAMES and all(len(name) <= MAX_NAME for name in names)
+        expected = f"at most {MAX_NAMES} distinct names of at most {MAX_NAME} characters"
+        require(distinct, "drafters", names[:3], expected)
 
 
 @dataclass(frozen=True)
