@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 import subprocess
@@ -274,7 +275,8 @@ async def test_killing_all_drafters_changes_only_the_speed() -> None:
 async def test_no_process_is_left_behind(number: signal.Signals) -> None:
     """Ctrl-C, or even SIGKILL, in the middle of an answer."""
     command = [sys.executable, "-m", "paceline.cli.main", "generate", "def ", "--max-tokens", "4000"]
-    parent = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it
+    parent = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, preexec_fn=heed)
     assert parent.stdout is not None
     await parent.stdout.read(1)
     children = children_of(parent.pid)
