@@ -38,6 +38,11 @@ _COMMON = [
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
+_CLIENT = [  # a worker that has just come up is found within a second, not within gRPC's usual two minutes
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 _SERVER = [("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2), ("grpc.http2.max_ping_strikes", 0)]
 
 _CODES: list[tuple[type[Exception], grpc.StatusCode]] = [
@@ -157,7 +162,7 @@ class Outgoing(Generic[ItemT]):
 
 def channel(address: str) -> aio.Channel:
     """A channel to a service; keepalive finds a dead peer."""
-    return aio.insecure_channel(address, options=_COMMON)
+    return aio.insecure_channel(address, options=[*_COMMON, *_CLIENT])
 
 
 class Server:
