@@ -206,6 +206,20 @@ async def test_malformed_columns_do_not_end_the_stream(cluster: LocalCluster) ->
     assert "no session nobody within" in second.rejected[0].detail
 
 
+async def test_a_drafter_proposes_to_anybody(cluster: LocalCluster) -> None:
+    """Without a verifier: one round for given tokens, or a status that says why not."""
+    asked = wire.drafter.ProposeRequest(token_ids_u32=wire.pack_tokens([5, 6, 7, 5, 6]), noise_key=3)
+    for name in ("draft", "ngram"):
+        async with rpc.channel(cluster.worker(name).address) as connection:
+            updates = [update async for update in wire.drafter_stub(connection).Propose(asked)]
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await wire.drafter_stub(connection).Propose(wire.drafter.ProposeRequest()).read()
+        assert updates[-1].rounds[0].root_position == 4
+        assert sum(len(nodes.token_ids_u32) for update in updates for nodes in update.nodes) > 0
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "token_ids = 0: expected at least one token" in (caught.value.details() or "")
+
+
 async def test_a_client_that_leaves_frees_everything(cluster: LocalCluster, client: GatewayClient) -> None:
     sampling = SamplingParameters(max_tokens=2000, ignore_eos=True)
     async for chunk in client.generate(request("def ", sampling, Mode.OVERLAPPED)):
