@@ -116,6 +116,10 @@ class Drafting:
                 link.send(Verdicts(rejected=(ended,)))
             elif len(self._early) < MAX_ENTRIES:
                 self._early.append((self._clock() + EARLY_JOIN_SECONDS, join, link))
+            else:
+                full = f"{MAX_ENTRIES} joins wait for their sessions already"
+                crowded = Rejection(join.session_id, Status.RESOURCE_EXHAUSTED, full, join.epoch)
+                link.send(Verdicts(rejected=(crowded,)))
             return
         refusal = _refusal(join, session)
         if refusal:

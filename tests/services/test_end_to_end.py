@@ -206,6 +206,19 @@ async def test_malformed_columns_do_not_end_the_stream(cluster: LocalCluster) ->
     assert "no session nobody within" in second.rejected[0].detail
 
 
+async def test_malformed_framing_ends_only_its_own_stream(cluster: LocalCluster, client: GatewayClient) -> None:
+    flood = wire.verifier.DraftUpdate(leaves=[wire.verifier.Leave(session_id="x")] * 1025)
+    async with rpc.channel(cluster.worker("verifier").address) as connection:
+        stream = wire.verifier_stub(connection).Speculate()
+        await stream.write(flood)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "leaves = 1025: expected at most 1024" in (caught.value.details() or "")
+    asked = request("def ", SamplingParameters(max_tokens=8, ignore_eos=True), Mode.OVERLAPPED)
+    assert len(tokens_of(await collect(client, asked))) == 8
+
+
 async def test_a_drafter_proposes_to_anybody(cluster: LocalCluster) -> None:
     """Without a verifier: one round for given tokens, or a status that says why not."""
     asked = wire.drafter.ProposeRequest(token_ids_u32=wire.pack_tokens([5, 6, 7, 5, 6]), noise_key=3)

@@ -27,7 +27,7 @@ from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import SECRET, InProcess, load, make_drafter
-from verifier_service.drafting import EARLY_JOIN_SECONDS
+from verifier_service.drafting import EARLY_JOIN_SECONDS, MAX_ENTRIES
 from verifier_service.table import Limits
 
 SAMPLING = SamplingParameters(max_tokens=20)
@@ -175,6 +175,14 @@ def test_a_join_before_its_session_waits(target: ModelRunner) -> None:
     for _ in range(int(EARLY_JOIN_SECONDS * 2000)):
         world.verifier.step()
     assert [status for status, _ in link.refusals] == [Status.NOT_FOUND]
+
+
+def test_joins_without_sessions_do_not_pile_up(target: ModelRunner) -> None:
+    world, link = InProcess(target), Listener()
+    for start in range(0, MAX_ENTRIES + 3, 500):
+        joins = tuple(join(f"ghost-{i}") for i in range(start, min(start + 500, MAX_ENTRIES + 3)))
+        world.verifier.update(DraftUpdate(joins=joins), link)
+    assert [status for status, _ in link.refusals] == [Status.RESOURCE_EXHAUSTED] * 3
 
 
 def test_a_join_with_other_tokens_gets_the_verifiers(target: ModelRunner) -> None:
