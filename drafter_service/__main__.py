@@ -31,7 +31,7 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)
     growing.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
-    await server.ready()
+    await server.ready(lambda: growing.stalled_seconds < config.stall_seconds)
     logger.info("%s (%s) drafts on %s:%d", config.worker_name, config.kind, config.host, port)
     await stop.wait()
     await server.stop()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from paceline.checkpoint import check_reference
 from paceline.settings import setting
 from paceline.speculation.fields import require
 
@@ -17,7 +17,7 @@ class DrafterConfig:
 
     kind: str = setting("model or ngram")
     verifiers: tuple[str, ...] = setting("addresses that it may draft for, separated by commas")
-    model: Path | None = setting("directory of the draft checkpoint; for kind model", None)
+    model: str | None = setting("draft checkpoint, a directory or a hub id; for kind model", None)
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
     port: int = setting("port to listen on; 0 takes a free one", 50053)
     name: str = setting("name of this worker; empty: its kind", "")
@@ -25,8 +25,9 @@ class DrafterConfig:
     dtype: str = setting("float32, bfloat16 or float16", "float32")
     threads: int = setting("compute threads", 1)
     cache_tokens: int = setting("tokens that the KV cache holds", 65536)
-    max_sessions: int = setting("sessions drafted for at a time, at most", 64)
+    max_sessions: int = setting("sessions drafted for at a time, at most", 256)
     max_context: int = setting("longest text that a drafter without a model follows", 131072)
+    stall_seconds: float = setting("not serving while a growth has taken longer than this", 30.0)
     price_per_hour: float = setting("what this worker costs, for experiments", 0.0)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
@@ -36,8 +37,8 @@ class DrafterConfig:
         require(bool(self.verifiers), "verifiers", "", "at least one address")
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
         if self.kind == "model":
-            found = self.model is not None and (self.model / "config.json").is_file()
-            require(found, "model", str(self.model), "a directory with a config.json")
+            check_reference("model", self.model or "")
+        require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
         for field in ("threads", "cache_tokens", "max_sessions", "max_context"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from drafter_service.config import DrafterConfig
 from drafter_service.drafters.base import DraftKind
 from drafter_service.service import Drafter
-from paceline.checkpoint import tokenizer_hash
+from paceline.checkpoint import resolve, tokenizer_hash
 from paceline.messages import DrafterDescription
 
 
@@ -36,13 +37,15 @@ def load_drafter(config: DrafterConfig) -> Loaded:
         max_sessions=config.max_sessions,
     )
 
+    vocabulary = tokenizer_hash(resolve(config.model)) if config.model else ""
+
     def describe() -> DrafterDescription:
         return DrafterDescription(
             drafter_id=drafter.drafter_id,
             kind=config.kind,
-            model=str(config.model.name) if config.model else "",
+            model=Path(config.model).absolute().name if config.model else "",
             vocabulary_size=vocabulary_size,
-            tokenizer_hash=tokenizer_hash(config.model) if config.model else "",
+            tokenizer_hash=vocabulary,
             price_per_hour=config.price_per_hour,
             max_sessions=config.max_sessions,
             attached_sessions=drafter.attached_sessions,
@@ -62,6 +65,8 @@ def _load_model(config: DrafterConfig) -> tuple[DraftKind, int, int]:
 
     assert config.model is not None, "checked by the configuration"
     torch.set_num_threads(config.threads)
-    runner = ModelRunner.load(config.model, cache_tokens=config.cache_tokens, device=config.device, dtype=config.dtype)
+    runner = ModelRunner.load(
+        resolve(config.model), cache_tokens=config.cache_tokens, device=config.device, dtype=config.dtype
+    )
     warm_up(runner)
     return ModelDrafter(runner), runner.config.vocabulary_size, runner.config.max_context

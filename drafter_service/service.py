@@ -71,7 +71,7 @@ class Drafter:
     """Sessions of one kind of drafter, and the growth of their trees."""
 
     def __init__(
-        self, kind: DraftKind, *, drafter_id: str, vocabulary_size: int, max_context: int, max_sessions: int = 64
+        self, kind: DraftKind, *, drafter_id: str, vocabulary_size: int, max_context: int, max_sessions: int = 256
     ) -> None:
         self.kind, self.drafter_id = kind, drafter_id
         self.vocabulary_size, self.max_context, self.max_sessions = vocabulary_size, max_context, max_sessions

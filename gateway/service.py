@@ -18,6 +18,7 @@ from paceline.errors import (
     PacelineError,
     PermissionDenied,
     ResourceExhausted,
+    TargetFailed,
     Unavailable,
 )
 from paceline.messages import (
@@ -37,7 +38,6 @@ from paceline.messages import (
     Usage,
     VerifierDescription,
     Worker,
-    drafter_key,
 )
 from paceline.speculation.fields import FieldError, require
 from paceline.speculation.noise import noise_key
@@ -188,9 +188,7 @@ class Gateway:
                 continue
             if known.tokenizer_hash and known.tokenizer_hash != model.tokenizer_hash:
                 continue
-            tasks.append(
-                asyncio.create_task(worker.attach(_attach_request(opening, verifier.address, known.drafter_id)))
-            )
+            tasks.append(asyncio.create_task(worker.attach(Attach.to(opening, verifier.address, known.drafter_id))))
             verifier.send(AuthorizeDrafter(opening.session_id, known.drafter_id))
         return tasks
 
@@ -205,6 +203,8 @@ class Gateway:
                 raise _refusal(event.rejected)
             if event.epoch == 0:
                 raise Unavailable(event.detail)
+            if event.finish_reason is FinishReason.ERROR:
+                raise TargetFailed(event.detail)
             chunk = self._chunk(running, event, detokenizer)
             if chunk is not None:
                 yield chunk
@@ -258,21 +258,9 @@ def _completion(running: Running, event: SessionEvent) -> Completion:
 
 def _exactness(description: VerifierDescription) -> str:
     fingerprint = description.fingerprint
-    return f"every token an exact draw; equal texts up to near-ties of {fingerprint.dtype} logits"
-
-
-def _attach_request(opening: OpenSession, verifier_address: str, drafter_id: str) -> Attach:
-    return Attach(
-        session_id=opening.session_id,
-        epoch=opening.epoch,
-        verifier=verifier_address,
-        token_ids=opening.token_ids,
-        prompt_length=opening.prompt_length,
-        sampling=opening.sampling,
-        speculation=opening.speculation,
-        noise_key=opening.noise_key,
-        key=drafter_key(opening.session_secret, opening.session_id, drafter_id, opening.epoch),
-    )
+    deterministic = fingerprint.numerics == "deterministic"
+    equal = "bitwise equal texts" if deterministic else f"equal texts up to near-ties of {fingerprint.dtype} logits"
+    return f"every token an exact draw; {equal}"
 
 
 def _refusal(rejection: Rejection) -> Exception:

@@ -1,12 +1,42 @@
-"""The text side of a checkpoint directory, read without torch or transformers."""
+"""Checkpoints: where they lie, and their text side, read without torch or transformers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
+from paceline.errors import FieldError
 from paceline.messages import TokenizerFiles
+from paceline.speculation.fields import require
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FILES = (
+    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
+    "tokenizer_config.json", "chat_template.jinja",
+)  # fmt: skip
+"""What is downloaded of a model; nothing in it is ever run."""
+
+
+def check_reference(field: str, reference: str) -> None:
+    """Raises ``FieldError`` unless this is a checkpoint directory or may be a hub id."""
+    directory = Path(reference)
+    right = (directory / "config.json").is_file() or (not directory.exists() and HUB_ID.fullmatch(reference))
+    require(bool(right), field, reference, "a directory with a config.json, or a hub id such as Qwen/Qwen3-0.6B")
+
+
+def resolve(reference: str) -> Path:
+    """The checkpoint's directory; a hub id is downloaded first unless the hub's cache has it. Takes its time."""
+    if Path(reference).is_dir():
+        return Path(reference)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(reference, allow_patterns=list(FILES)))
+    except (OSError, ValueError) as error:
+        expected = f"a directory here, or a model that can be downloaded ({type(error).__name__}: {error})"
+        raise FieldError("checkpoint", reference, expected) from error
 
 
 def tokenizer_hash(directory: Path) -> str:

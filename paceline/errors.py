@@ -13,6 +13,7 @@ __all__ = [
     "PacelineError",
     "PermissionDenied",
     "ResourceExhausted",
+    "TargetFailed",
     "Unavailable",
     "UnsupportedModel",
     "UnsupportedParameter",
@@ -41,6 +42,10 @@ class FailedPrecondition(PacelineError):
 
 class PermissionDenied(PacelineError):
     """A key or token does not match."""
+
+
+class TargetFailed(PacelineError):
+    """The target's forward gives nothing that a token can be chosen from."""
 
 
 class DataLoss(PacelineError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,10 +30,17 @@ class DeviceLoop:
     def __init__(self, name: str, worker: Worker, on_failure: Callable[[BaseException], None]) -> None:
         self._worker, self._on_failure = worker, on_failure
         self._stopping = False
+        self._turned_at: float | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def stalled_seconds(self) -> float:
+        """How long the piece of work in progress has taken; 0 while the loop sleeps for want of work."""
+        turned_at = self._turned_at
+        return 0.0 if turned_at is None else time.monotonic() - turned_at
 
     def stop(self) -> None:
         """Ends the loop after the work in progress."""
@@ -44,7 +52,9 @@ class DeviceLoop:
     def _run(self) -> None:
         try:
             while not self._stopping:
+                self._turned_at = time.monotonic()
                 if not self._worker.work():
+                    self._turned_at = None
                     self._sleep()
         except BaseException as error:  # a dead loop that nobody hears of would hang every session
             logger.exception("%s failed", self._thread.name)

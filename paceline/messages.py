@@ -244,6 +244,21 @@ class Attach:
     noise_key: int
     key: bytes
 
+    @classmethod
+    def to(cls, opening: OpenSession, verifier: str, drafter_id: str) -> Attach:
+        """To a session that is opened on the verifier at this address."""
+        return cls(
+            session_id=opening.session_id,
+            epoch=opening.epoch,
+            verifier=verifier,
+            token_ids=opening.token_ids,
+            prompt_length=opening.prompt_length,
+            sampling=opening.sampling,
+            speculation=opening.speculation,
+            noise_key=opening.noise_key,
+            key=drafter_key(opening.session_secret, opening.session_id, drafter_id, opening.epoch),
+        )
+
 
 @dataclass(frozen=True)
 class Detached:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, NoReturn, TypeVar
@@ -26,10 +27,14 @@ from paceline.errors import (
 )
 from paceline.speculation.fields import require
 
+logger = logging.getLogger(__name__)
+
 MAX_MESSAGE_BYTES = 16 << 20
 KEEPALIVE_MS = 20_000
 MAX_PENDING = 20_000
 """Messages that a peer may leave unread before its stream is ended."""
+HEALTH_SECONDS = 0.25
+"""Between two looks at whether a service is well."""
 RETRY_AFTER = "retry-after-ms"
 
 _COMMON = [
@@ -172,6 +177,7 @@ class Server:
         """``reserved``: a parent process holds the port for us; else nobody may share it."""
         self.server = aio.server(options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))])
         self._names = ["", *services]
+        self._watch: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], self.server)
@@ -184,13 +190,27 @@ class Server:
         await self.server.start()
         return bound
 
-    async def ready(self) -> None:
+    async def ready(self, healthy: Callable[[], bool] | None = None) -> None:
+        """SERVING from now on, except while ``healthy``, asked again and again, says no."""
         await self._set(health_pb2.HealthCheckResponse.SERVING)
+        if healthy is not None:
+            self._watch = asyncio.create_task(self._follow(healthy))
 
     async def stop(self, grace_seconds: float = 2.0) -> None:
         """NOT_SERVING at once, then no new calls, then the end of the running ones."""
+        if self._watch is not None:
+            self._watch.cancel()
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self.server.stop(grace_seconds)
+
+    async def _follow(self, healthy: Callable[[], bool]) -> None:
+        serving, states = True, health_pb2.HealthCheckResponse
+        while True:
+            if (now := healthy()) is not serving:
+                serving = now
+                logger.warning("health: %s", "serving again" if serving else "not serving, the loop has stalled")
+                await self._set(states.SERVING if serving else states.NOT_SERVING)
+            await asyncio.sleep(HEALTH_SECONDS)
 
     async def _set(self, status: int) -> None:
         for name in self._names:

@@ -21,7 +21,6 @@ from paceline.messages import (
     Rejection,
     SessionEvent,
     Verdicts,
-    drafter_key,
 )
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import SpeculationParameters
@@ -110,17 +109,7 @@ class InProcess:
             self.attach(drafter, link, opening)
 
     def attach(self, drafter: Drafter, link: ToVerifier, opening: OpenSession) -> None:
-        attach = Attach(
-            opening.session_id,
-            opening.epoch,
-            "here",
-            opening.token_ids,
-            opening.prompt_length,
-            opening.sampling,
-            opening.speculation,
-            opening.noise_key,
-            drafter_key(SECRET, opening.session_id, drafter.drafter_id, opening.epoch),
-        )
+        attach = Attach.to(opening, "here", drafter.drafter_id)
         attach = wire.from_attach(wire.to_attach(attach))
         drafter.attach(attach, link, lambda event: self.attach_events.append((opening.session_id, event)))
 

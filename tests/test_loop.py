@@ -59,3 +59,31 @@ def test_a_failure_is_reported_once() -> None:
     wait_for(lambda: bool(failures))
     loop.stop()
     assert [str(error) for error in failures] == ["broken"]
+
+
+class Stuck(Counting):
+    """Its first piece of work does not end before it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def work(self) -> bool:
+        if self.left:
+            self.let_go.wait()
+        return super().work()
+
+
+def test_a_stall_shows_and_sleep_is_none() -> None:
+    worker = Stuck()
+    loop = DeviceLoop("test", worker, lambda error: None)
+    loop.start()
+    time.sleep(0.05)
+    assert loop.stalled_seconds == 0  # nothing to do is no stall
+    worker.give(1)
+    wait_for(lambda: loop.stalled_seconds > 0.05)
+    assert loop.stalled_seconds > 0.05
+    worker.let_go.set()
+    wait_for(lambda: worker.done == 1 and loop.stalled_seconds == 0)
+    assert loop.stalled_seconds == 0
+    loop.stop()

@@ -48,6 +48,17 @@ async def test_a_port_in_use_is_not_shared() -> None:
     assert not await rpc.is_serving(f"127.0.0.1:{port}", timeout_seconds=0.3)
 
 
+async def test_health_follows_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "HEALTH_SECONDS", 0.01)
+    server, well = rpc.Server([]), True
+    port = await server.start("127.0.0.1", 0, insecure=False)
+    await server.ready(lambda: well)
+    for well in (True, False, True):
+        await asyncio.sleep(0.05)
+        assert await rpc.is_serving(f"127.0.0.1:{port}") is well
+    await server.stop(0)
+
+
 async def test_other_addresses_than_loopback_need_insecure() -> None:
     with pytest.raises(FieldError, match=r"host = '0.0.0.0': expected a loopback address, or --insecure"):
         await rpc.Server([]).start("0.0.0.0", 0, insecure=False)

@@ -14,7 +14,7 @@ from verifier_service.config import VerifierConfig
 
 def test_values_and_defaults(target_path: Path) -> None:
     config = parse(VerifierConfig, ["--target", str(target_path), "--port", "0", "--insecure"], "x")
-    assert (config.target, config.port, config.insecure, config.host) == (target_path, 0, True, "127.0.0.1")
+    assert (config.target, config.port, config.insecure, config.host) == (str(target_path), 0, True, "127.0.0.1")
     gateway = parse(GatewayConfig, ["--verifiers", "a:1,b:2"], "x")
     assert (gateway.verifiers, gateway.drafters) == (("a:1", "b:2"), ())
 
@@ -28,7 +28,7 @@ def test_values_and_defaults(target_path: Path) -> None:
         (GatewayConfig, ["--verifiers", "a:1", "--port", "99999"], "--port 99999: expected 0 to 65535"),
         (VerifierConfig, ["--target", "nowhere"], "--target nowhere: expected a directory with a config.json"),
         (DrafterConfig, ["--kind", "oracle", "--verifiers", "a:1"], "--kind oracle: expected one of model, ngram"),
-        (DrafterConfig, ["--kind", "model", "--verifiers", "a:1"], "--model None: expected a directory"),
+        (DrafterConfig, ["--kind", "model", "--verifiers", "a:1"], "--model : expected a directory"),
     ],
 )
 def test_mistakes_are_named(

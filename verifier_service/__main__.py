@@ -15,7 +15,7 @@ logger = logging.getLogger("verifier_service")
 
 
 async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
-    """Listens at once, loads the model beside it, and says SERVING when the first step could run."""
+    """Loads the model, runs its first forwards, then listens and says SERVING for as long as steps go on."""
     from paceline import wire
     from paceline.loop import DeviceLoop
     from paceline.messages import VerifierDescription
@@ -27,7 +27,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
 
     started, failure = time.monotonic(), process.Failure(stop)
     target = await asyncio.to_thread(load_target, config)
-    limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk)
+    limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
     verifier = Verifier(target.runner, target.info, limits)
 
     def describe() -> VerifierDescription:
@@ -42,7 +42,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
     steps.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
-    await server.ready()
+    await server.ready(lambda: steps.stalled_seconds < config.stall_seconds)
     logger.info(
         "%s serves %s on %s:%d after %.1f s",
         config.name,

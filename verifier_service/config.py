@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from paceline.checkpoint import check_reference
 from paceline.settings import setting
 from paceline.speculation.fields import require
 
@@ -13,24 +13,31 @@ from paceline.speculation.fields import require
 class VerifierConfig:
     """Serves the target model."""
 
-    target: Path = setting("directory of the target checkpoint (config.json, safetensors, tokenizer.json)")
+    target: str = setting("target checkpoint: a directory (config.json, safetensors, tokenizer.json) or a hub id")
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
     port: int = setting("port to listen on; 0 takes a free one", 50052)
     name: str = setting("name of this worker", "verifier")
-    model: str = setting("name that clients ask for; empty: the directory's name", "")
+    model: str = setting("name that clients ask for; empty: the checkpoint's name", "")
     device: str = setting("torch device", "cpu")
     dtype: str = setting("float32, bfloat16 or float16", "float32")
+    numerics: str = setting("standard, or deterministic: bitwise equal texts in every batch, for a price", "standard")
     threads: int = setting("compute threads; 0: all cores", 0)
     cache_tokens: int = setting("tokens that the KV cache holds", 65536)
-    max_sessions: int = setting("sessions in a step, at most", 64)
-    max_waiting: int = setting("sessions that wait for a place, at most; further ones are refused", 256)
+    max_sessions: int = setting("sessions in a step, at most", 256)
+    max_waiting: int = setting("sessions that wait for a place, at most; further ones are refused", 1024)
     prefill_chunk: int = setting("prompt tokens computed per step, at most", 256)
+    max_rows: int = setting("rows of a step, at most: roots, their draft nodes and prompt tokens", 1024)
+    stall_seconds: float = setting("not serving while a step has taken longer than this", 30.0)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
-        require((self.target / "config.json").is_file(), "target", str(self.target), "a directory with a config.json")
+        check_reference("target", self.target)
         require(self.dtype in ("float32", "bfloat16", "float16"), "dtype", self.dtype, "float32, bfloat16 or float16")
+        known = self.numerics in ("standard", "deterministic")
+        require(known, "numerics", self.numerics, "standard or deterministic")
+        require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
+        require(self.max_rows >= self.max_sessions, "max_rows", self.max_rows, "at least max_sessions")
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
         for field in ("cache_tokens", "max_sessions", "prefill_chunk"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from paceline import __version__
-from paceline.checkpoint import read_tokenizer, tokenizer_hash
-from paceline.engine.runner import ModelRunner
+from paceline.checkpoint import read_tokenizer, resolve, tokenizer_hash
+from paceline.engine.runner import ModelRunner, Numerics
 from paceline.engine.warmup import warm_up
 from paceline.engine.weights import weights_digest
 from paceline.messages import Fingerprint, ModelInfo, TokenizerFiles
@@ -29,21 +30,28 @@ class Target:
 def load_target(config: VerifierConfig) -> Target:
     """Loads weights and tokenizer and runs the first forwards, which are slow."""
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
-    runner = ModelRunner.load(config.target, cache_tokens=config.cache_tokens, device=config.device, dtype=config.dtype)
+    directory = resolve(config.target)
+    runner = ModelRunner.load(
+        directory,
+        cache_tokens=config.cache_tokens,
+        device=config.device,
+        dtype=config.dtype,
+        numerics=Numerics(config.numerics),
+    )
     warm_up(runner)
     info = ModelInfo(
-        name=config.model or config.target.resolve().name,
+        name=config.model or Path(config.target).absolute().name,
         vocabulary_size=runner.config.vocabulary_size,
         max_context=runner.config.max_context,
-        tokenizer_hash=tokenizer_hash(config.target),
+        tokenizer_hash=tokenizer_hash(directory),
         stop_token_ids=runner.config.stop_token_ids,
     )
     fingerprint = Fingerprint(
-        weights=weights_digest(config.target),
+        weights=weights_digest(directory),
         dtype=config.dtype,
         engine=f"paceline {__version__}, torch {torch.__version__}",
         device_kind=torch.cuda.get_device_name() if config.device.startswith("cuda") else config.device,
         tensor_parallel_size=1,
-        numerics="standard",
+        numerics=config.numerics,
     )
-    return Target(runner, info, fingerprint, read_tokenizer(config.target))
+    return Target(runner, info, fingerprint, read_tokenizer(directory))

@@ -129,6 +129,8 @@ class Verifier:
                 attachment.link.send(Verdicts(verdicts=(verdict,)))
         if command.max_draft_nodes is not None:
             session.max_draft_nodes = min(command.max_draft_nodes, MAX_TAIL - 1)
+        if command.priority is not None:
+            self._table.change_priority(session, command.priority)
 
     def _end(self, session: Session, reason: FinishReason) -> None:
         """Ends a session from outside; its blocks are freed by the device's thread before its next step."""
@@ -172,9 +174,9 @@ class Verifier:
         if not plan:
             return False
         logits = self._runner.forward([entry.rows() for entry in plan])
-        decisions = self._stepper.decide(plan, logits)
+        outcomes = self._stepper.decide(plan, logits)
         with self.changed:
-            outbox = self._stepper.commit(plan, decisions)
+            outbox = self._stepper.commit(plan, outcomes)
         outbox.send()
         return True
 

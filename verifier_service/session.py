@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from paceline.engine.blocks import PrefixKeys
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.messages import (
     DrafterStatistics,
@@ -83,10 +84,17 @@ class Session:
         self.revoked: set[str] = set()
         self.gone: dict[str, Attachment] = {}
         self.sequence: CacheSequence | None = None
+        """Its rows in the cache while it runs."""
+        self.keys = PrefixKeys(opening.speculation.cache_scope)
+        self.priority, self.arrival = opening.priority, 0
+        self.cached_tokens: int | None = None
+        """Prompt tokens that were in the cache when it was first admitted; None before."""
+        self.preemptions = 0
         self.in_flight = False
         self.ended: FinishReason | None = None
         self.counters = Counters()
-        self.rooted_at = self.launched_at = self.decoding_since = 0.0
+        self.rooted_at = self.launched_at = 0.0
+        self.decoding_since: float | None = None
 
     @property
     def session_id(self) -> str:
@@ -102,9 +110,15 @@ class Session:
         return self.length_limit - len(self.tokens)
 
     @property
+    def missing(self) -> int:
+        """Tokens before the root whose K/V is not in the cache."""
+        computed = 0 if self.sequence is None else self.sequence.num_computed_tokens
+        return len(self.tokens) - 1 - computed
+
+    @property
     def prefilled(self) -> bool:
         """All K/V before the root is in the cache."""
-        return self.sequence is not None and self.sequence.num_computed_tokens == len(self.tokens) - 1
+        return self.sequence is not None and self.missing == 0
 
     def select(self, most: int) -> Selection:
         """The nodes of the next step: the likeliest ones, and none deeper than what may still be emitted."""
@@ -133,12 +147,23 @@ class Session:
 
     def rate(self, now: float) -> float:
         """Tokens per second since the first root; 0 before anything is known."""
-        elapsed = now - self.decoding_since
+        elapsed = 0.0 if self.decoding_since is None else now - self.decoding_since
         emitted = self.counters.accepted_nodes + self.counters.steps
         return emitted / elapsed if emitted and elapsed > 0 else 0.0
 
+    def admitted(self, now: float) -> bool:
+        """It has been given a sequence; whether for the first time, not after a preemption."""
+        first = self.cached_tokens is None
+        if first and self.sequence is not None:
+            self.cached_tokens = min(self.sequence.num_computed_tokens, self.opening.prompt_length)
+        if self.prefilled:
+            self.start_decoding(now)
+        return first
+
     def start_decoding(self, now: float) -> None:
-        self.decoding_since = self.rooted_at = now
+        self.rooted_at = now
+        if self.decoding_since is None:
+            self.decoding_since = now
         for attachment in self.attachments.values():
             attachment.rhythm.verdict(now)
 
@@ -221,7 +246,8 @@ class Session:
         )
 
     def usage(self) -> Usage:
-        return Usage(self.opening.prompt_length, len(self.tokens) - self.opening.prompt_length)
+        prompt = self.opening.prompt_length
+        return Usage(prompt, len(self.tokens) - prompt, cached_tokens=self.cached_tokens or 0)
 
     def statistics(self) -> OverlapStatistics:
         sources = [a.source for a in (*self.attachments.values(), *self.gone.values())]

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from paceline.engine.batch import Rows
 from paceline.engine.cache import ROOT
-from paceline.engine.cache import Sequence as CacheSequence
 from paceline.engine.runner import Logits
-from paceline.messages import CommittedTokens, SessionEvent
+from paceline.messages import CommittedTokens, FinishReason, SessionEvent
 from paceline.speculation.accept import Decision, walk
-from paceline.speculation.policy import Mode
-from paceline.speculation.sampling import choose
+from paceline.speculation.sampling import NotANumber, check_logits, choose
 from paceline.speculation.tree import Selection
 from verifier_service.outbox import Outbox
+from verifier_service.plan import Entry, Plan, make_plan
 from verifier_service.session import Session
 from verifier_service.table import SessionTable
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One session's part of a step: a chunk of its prompt, or its root with the selected nodes."""
-
-    session: Session
-    sequence: CacheSequence
-    token_ids: Sequence[int]
-    selection: Selection | None
-
-    def rows(self) -> Rows:
-        if self.selection is None:
-            return Rows(self.sequence, self.token_ids)
-        return Rows(self.sequence, self.token_ids, (ROOT, *self.selection.parents))
+class Computed:
+    """A chunk of a prompt is in the cache."""
 
 
-Plan = list[Entry]
+@dataclass(frozen=True)
+class Failed:
+    """A session cannot go on; the others can."""
+
+    detail: str
+
+
+Outcome = Decision | Computed | Failed
 
 
 class Stepper:
@@ -43,57 +38,33 @@ class Stepper:
     def __init__(self, table: SessionTable, stop_token_ids: Sequence[int], clock: Callable[[], float]) -> None:
         self._table, self._stop, self._clock = table, frozenset(stop_token_ids), clock
 
-    # -- launch --------------------------------------------------------------------------------------------------------
-
     def launch(self) -> Plan:
-        """Admits, then takes every session that is ready and what fits of the prompts; empty: nothing to do yet."""
+        """Admits what has room and plans the step; empty: nothing to do yet."""
         now = self._clock()
         self._table.free()
         for session in self._table.admit():
-            session.gateway.send([SessionEvent(session.session_id, session.epoch, opened=True)])
-            if session.prefilled:
-                session.start_decoding(now)
-        plan = [*self._decode_entries(now), *self._prefill_entries()]
-        for entry in plan:
-            entry.session.in_flight, entry.session.launched_at = True, now
-        return plan
-
-    def _decode_entries(self, now: float) -> Iterator[Entry]:
-        room = self._table.limits.max_rows - len(self._table.running)
-        for session in self._table.running.values():
-            if session.sequence is None or not session.prefilled or session.seconds_to_wait(now) > 0:
-                continue
-            session.counters.verifier_wait_seconds += now - session.rooted_at
-            session.counters.pre_verify_steps += session.mode is Mode.OVERLAPPED and bool(session.attachments)
-            selection = session.select(room)
-            room -= len(selection.nodes)
-            yield Entry(session, session.sequence, (session.tree.root.token_id, *selection.token_ids), selection)
-
-    def _prefill_entries(self) -> Iterator[Entry]:
-        """Chunks of the prompts that are not computed yet, oldest session first, as far as the chunk size goes."""
-        room = self._table.limits.prefill_chunk
-        for session in self._table.running.values():
-            sequence = session.sequence
-            if sequence is None or session.prefilled:
-                continue
-            start = sequence.num_computed_tokens
-            chunk = session.tokens[start : min(start + room, len(session.tokens) - 1)]
-            yield Entry(session, sequence, chunk, None)
-            room -= len(chunk)
-            if room <= 0:
-                return
+            if session.admitted(now):
+                session.gateway.send([SessionEvent(session.session_id, session.epoch, opened=True)])
+        return make_plan(self._table, now)
 
     # -- decide --------------------------------------------------------------------------------------------------------
 
-    def decide(self, plan: Plan, logits: Sequence[Logits]) -> list[Decision | None]:
-        """What each session's rows mean; None for a chunk of prefill."""
+    def decide(self, plan: Plan, logits: Sequence[Logits]) -> list[Outcome]:
+        """What each session's rows mean."""
         return [self._decide(entry, rows) for entry, rows in zip(plan, logits, strict=True)]
 
-    def _decide(self, entry: Entry, logits: Logits) -> Decision | None:
-        if entry.selection is None:
-            return None
-        session, nodes = entry.session, entry.selection.nodes
-        sampling, root_position = session.opening.sampling, session.tree.root.position
+    def _decide(self, entry: Entry, logits: Logits) -> Outcome:
+        try:
+            if entry.selection is None:
+                check_logits(logits[0])  # what is wrong with any row of a chunk is wrong with all that follow it
+                return Computed()
+            return self._walk(entry.session, entry.token_ids, entry.selection, logits)
+        except NotANumber as error:
+            at = f"after {entry.sequence.num_computed_tokens} tokens"
+            return Failed(f"the target's logits {error} {at}: its weights, or its dtype, do not bear this text")
+
+    def _walk(self, session: Session, token_ids: Sequence[int], selection: Selection, logits: Logits) -> Decision:
+        nodes, sampling, root_position = selection.nodes, session.opening.sampling, session.tree.root.position
 
         def choice(row: int) -> int:
             position = nodes[row - 1].position if row else root_position
@@ -101,45 +72,55 @@ class Stepper:
 
         own = sampling.stop_token_ids
         stop = frozenset(own) if sampling.ignore_eos else self._stop.union(own)
-        return walk(entry.token_ids, (ROOT, *entry.selection.parents), choice, stop, session.room)
+        return walk(token_ids, (ROOT, *selection.parents), choice, stop, session.room)
 
     # -- commit --------------------------------------------------------------------------------------------------------
 
-    def commit(self, plan: Plan, decisions: Sequence[Decision | None]) -> Outbox:
-        """Makes the decisions part of the texts; returns what there is to tell."""
+    def commit(self, plan: Plan, outcomes: Sequence[Outcome]) -> Outbox:
+        """Makes the outcomes part of the texts; returns what there is to tell."""
         outbox, now = Outbox(), self._clock()
-        for entry, decision in zip(plan, decisions, strict=True):
+        for entry, outcome in zip(plan, outcomes, strict=True):
             session = entry.session
             session.in_flight = False
             if session.ended:  # aborted meanwhile
                 self._table.release(session)
-            elif decision is None or entry.selection is None:
-                entry.sequence.keep(range(len(entry.token_ids)), commit=len(entry.token_ids))
-                if session.prefilled:
-                    session.start_decoding(now)
-            else:
-                self._commit_tokens(entry, entry.selection, decision, now, outbox)
+                continue
+            match outcome:
+                case Computed():
+                    self._commit_rows(entry, range(len(entry.token_ids)))
+                    if session.prefilled:
+                        session.start_decoding(now)
+                case Failed():
+                    session.ended = FinishReason.ERROR
+                    self._tell(session, (), outcome.detail, outbox)
+                case Decision():
+                    assert entry.selection is not None, "only roots and nodes are decided"
+                    session.counters.step_seconds += now - session.launched_at
+                    session.commit(entry.selection, outcome, now)
+                    self._commit_rows(entry, (0, *outcome.accepted_rows))
+                    self._tell(session, outcome.token_ids, "", outbox)
         return outbox
 
-    def _commit_tokens(
-        self, entry: Entry, selection: Selection, decision: Decision, now: float, outbox: Outbox
-    ) -> None:
-        session, rows = entry.session, (0, *decision.accepted_rows)
-        session.counters.step_seconds += now - session.launched_at
+    @staticmethod
+    def _commit_rows(entry: Entry, rows: Sequence[int]) -> None:
         entry.sequence.keep(rows, commit=len(rows))
-        position = len(session.tokens)
-        session.commit(selection, decision, now)
+        entry.sequence.share(entry.session.tokens)
+
+    def _tell(self, session: Session, token_ids: tuple[int, ...], detail: str, outbox: Outbox) -> None:
+        """The news for gateway and drafters; an ended session leaves the table."""
+        position = len(session.tokens) - len(token_ids)
         ended = session.ended is not None
         event = SessionEvent(
             session.session_id,
             session.epoch,
-            committed=CommittedTokens(position, decision.token_ids, session.hashes[-1]),
+            committed=CommittedTokens(position, token_ids, session.hashes[-1]) if token_ids else None,
             finish_reason=session.ended,
             usage=session.usage() if ended else None,
             overlap=session.statistics() if ended else None,
+            detail=detail,
         )
         outbox.event(session.gateway, event)
         for attachment in session.attachments.values():
-            outbox.verdict(attachment.link, session.verdict(attachment, position, decision.token_ids))
+            outbox.verdict(attachment.link, session.verdict(attachment, position, token_ids))
         if ended:
             self._table.forget(session)

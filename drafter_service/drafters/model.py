@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from drafter_service.session import DraftSession
 from paceline.engine.batch import Rows
+from paceline.engine.blocks import PrefixKeys
 from paceline.engine.cache import ROOT
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.engine.runner import Logits, ModelRunner
@@ -57,7 +58,9 @@ class ModelDrafter:
         self._cached: dict[str, _Cached] = {}
 
     def open(self, session: DraftSession) -> None:
-        self._cached[session.session_id] = _Cached(self._runner.open(len(session.tokens) + MAX_TAIL, MAX_TAIL))
+        scope = session.attach.speculation.cache_scope
+        sequence = self._runner.open(MAX_TAIL, session.tokens, PrefixKeys(scope))
+        self._cached[session.session_id] = _Cached(sequence)
 
     def close(self, session: DraftSession) -> None:
         cached = self._cached.pop(session.session_id, None)
@@ -78,6 +81,7 @@ class ModelDrafter:
         for row, node in enumerate(survivors):
             node.row = row
         cached.expanded = survivors
+        cached.sequence.share(session.tokens)
 
     def growable(self, session: DraftSession) -> bool:
         """Makes room for the text first; raises ``OutOfBlocks`` when the cache has none."""
@@ -139,6 +143,7 @@ class ModelDrafter:
         if not growth.nodes:
             count = len(growth.rows.token_ids)
             cached.sequence.keep(range(count), commit=count)
+            cached.sequence.share(session.tokens)
             if not self._pending(session):
                 self._add_children(session, [session.tree.root], logits)
             return

@@ -6,7 +6,6 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from paceline.cli.fleet import fleet_topology
@@ -16,7 +15,7 @@ from paceline.messages import Chunk, Completion, Generate
 
 
 async def run_generate(
-    request: Generate, gateway: str | None, target: Path | None, draft: Path | None, *, as_json: bool
+    request: Generate, gateway: str | None, target: str | None, draft: str | None, *, as_json: bool
 ) -> None:
     """Streams the text to standard output, or prints one JSON object."""
     async with _gateway(gateway, target, draft) as address, GatewayClient(address) as client:
@@ -31,7 +30,7 @@ async def run_generate(
 
 
 @contextlib.asynccontextmanager
-async def _gateway(address: str | None, target: Path | None, draft: Path | None) -> AsyncIterator[str]:
+async def _gateway(address: str | None, target: str | None, draft: str | None) -> AsyncIterator[str]:
     if address is not None:
         yield address
         return

@@ -35,8 +35,8 @@ class ServiceName(Enum):
     DRAFTER = "drafter"
 
 
-Target = Annotated[Path | None, typer.Option(help="Target checkpoint directory; default: the embedded pair's.")]
-Draft = Annotated[Path | None, typer.Option(help="Draft checkpoint directory; default: the embedded pair's, or none.")]
+Target = Annotated[str | None, typer.Option(help="Target checkpoint: a directory or a hub id; default: embedded.")]
+Draft = Annotated[str | None, typer.Option(help="Draft checkpoint, likewise; default: the embedded one, or none.")]
 
 
 @app.command()

@@ -13,7 +13,7 @@ from paceline.cluster.local import LocalCluster
 from paceline.errors import Unavailable
 
 
-async def run_up(topology_file: Path | None, target: Path | None, draft: Path | None) -> None:
+async def run_up(topology_file: Path | None, target: str | None, draft: str | None) -> None:
     """Starts the fleet, says where it is, and watches it."""
     topology = fleet_topology(topology_file, target, draft)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -125,7 +125,8 @@ class LocalCluster:
     def _start_verifiers(self, model: ModelRoute, threads: int) -> list[str]:
         pool = self.topology.verifiers[model.verifiers]
         arguments = ["--target", model.target, "--model", model.id, "--device", pool.device, "--dtype", pool.dtype]
-        names = _replica_names(f"{model.verifiers}", pool.replicas)
+        arguments += ["--numerics", pool.numerics]
+        names = _replica_names(model.verifiers, pool.replicas)
         return [
             self._spawn(name, "verifier_service", [*arguments, "--name", name, "--threads", str(threads)])
             for name in names

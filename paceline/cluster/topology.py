@@ -22,6 +22,7 @@ class VerifierPool:
     replicas: int = 1
     device: str = "cpu"
     dtype: str = "float32"
+    numerics: str = "standard"
     tensor_parallel_size: int = 1
     accelerator: str = ""
     price_per_hour: float = 0.0

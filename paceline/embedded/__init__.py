@@ -11,13 +11,13 @@ TARGET, DRAFT = _HERE / "target", _HERE / "draft"
 MODEL_ID = "paceline-python-8m"
 
 
-def pair_topology(target: Path = TARGET, draft: Path | None = DRAFT, model_id: str = MODEL_ID) -> Topology:
+def pair_topology(target: str = str(TARGET), draft: str | None = str(DRAFT), model_id: str = MODEL_ID) -> Topology:
     """One verifier, a draft model if there is one, and an n-gram drafter, all on this machine."""
     drafters = {"ngram": DrafterPool(kind="ngram")}
     if draft is not None:
-        drafters = {"draft": DrafterPool(kind="model", model=str(draft)), **drafters}
+        drafters = {"draft": DrafterPool(kind="model", model=draft), **drafters}
     return Topology(
-        models=(ModelRoute(model_id, str(target), "verifier", tuple(drafters)),),
+        models=(ModelRoute(model_id, target, "verifier", tuple(drafters)),),
         verifiers={"verifier": VerifierPool()},
         drafters=drafters,
         gateway=GatewayPool(),

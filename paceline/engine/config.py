@@ -1,19 +1,37 @@
-"""The shape of a decoder, read from a Hugging Face checkpoint; what we do not compute is refused by name."""
+"""The shape of a decoder, read from a Hugging Face checkpoint; what we do not compute is refused by name.
+
+The files are read as they are: importing a configuration class of Transformers would cost each process some seconds.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from paceline.engine.rope import frequencies
 from paceline.errors import UnsupportedModel
 
-FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
-ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+logger = logging.getLogger(__name__)
+Raw = Mapping[str, Any]
+
+_SHARED: dict[str, Any] = {"rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {**_SHARED, "max_position_embeddings": 2048},
+    "qwen2": {**_SHARED, "max_position_embeddings": 32768, "num_key_value_heads": 32, "use_sliding_window": False},
+    "qwen3": {
+        **_SHARED, "max_position_embeddings": 32768, "num_key_value_heads": 32, "head_dim": 128,
+        "use_sliding_window": False,
+    },
+    "mistral": {**_SHARED, "max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096},
+}  # fmt: skip
+"""What each family means by a key that its ``config.json`` leaves out."""
+FAMILIES = tuple(DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -37,18 +55,24 @@ class ModelConfig:
 
     @classmethod
     def load(cls, path: Path) -> ModelConfig:
-        """Reads ``config.json``; remote code is never run."""
-        return cls.from_huggingface(AutoConfig.from_pretrained(path, trust_remote_code=False))
+        """Reads ``config.json`` and, for the stop tokens, ``generation_config.json``."""
+        generation = path / "generation_config.json"
+        return cls.of(_read(path / "config.json"), _read(generation) if generation.exists() else {})
 
     @classmethod
-    def from_huggingface(cls, config: PretrainedConfig) -> ModelConfig:
-        raw: dict[str, Any] = config.to_dict()
+    def of(cls, config: Raw, generation: Raw | None = None) -> ModelConfig:
+        """From the contents of the two files."""
+        family = config.get("model_type")
+        if family not in FAMILIES:
+            raise UnsupportedModel("model_type", family, f"one of {', '.join(FAMILIES)}")
+        raw = {**DEFAULTS[family], **config}
         _refuse_unsupported(raw)
         heads = raw["num_attention_heads"]
         head_dim = raw.get("head_dim") or raw["hidden_size"] // heads
-        frequencies, factor = _rope(config, raw["rope_parameters"], head_dim)
+        inverse, factor = frequencies(_rope_parameters(raw), head_dim, raw["max_position_embeddings"])
+        stop = (generation or {}).get("eos_token_id")
         return cls(
-            family=raw["model_type"],
+            family=family,
             vocabulary_size=raw["vocab_size"],
             hidden_size=raw["hidden_size"],
             layers=raw["num_hidden_layers"],
@@ -56,39 +80,51 @@ class ModelConfig:
             kv_heads=raw.get("num_key_value_heads") or heads,
             head_dim=head_dim,
             norm_eps=raw["rms_norm_eps"],
-            max_context=raw["max_position_embeddings"],
-            tied=bool(raw.get("tie_word_embeddings", True)),
-            stop_token_ids=_stop_tokens(raw.get("eos_token_id")),
-            inverse_frequencies=frequencies,
+            max_context=_max_context(raw),
+            tied=bool(raw["tie_word_embeddings"]),
+            stop_token_ids=_stop_tokens(raw.get("eos_token_id") if stop is None else stop),
+            inverse_frequencies=inverse,
             rope_factor=factor,
         )
 
 
-def _refuse_unsupported(raw: dict[str, Any]) -> None:
-    family = raw.get("model_type")
-    if family not in FAMILIES:
-        raise UnsupportedModel("model_type", family, f"one of {', '.join(FAMILIES)}")
-    if raw.get("hidden_act", "silu") != "silu":
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UnsupportedModel("checkpoint", str(file), f"a readable JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise UnsupportedModel("checkpoint", str(file), "a JSON object")
+    return content
+
+
+def _refuse_unsupported(raw: Raw) -> None:
+    for field in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+        if not isinstance(raw.get(field), int):
+            raise UnsupportedModel(field, raw.get(field), "a whole number")
+    if raw["hidden_act"] != "silu":
         raise UnsupportedModel("hidden_act", raw["hidden_act"], "silu")
-    for field in ("final_logit_softcapping", "attn_logit_softcapping"):
+    for field in ("final_logit_softcapping", "attn_logit_softcapping", "quantization_config"):
         if raw.get(field) is not None:
-            raise UnsupportedModel(field, raw[field], "no soft-capping")
-    window = raw.get("sliding_window")
-    if window is not None and raw.get("use_sliding_window", True) and window < raw["max_position_embeddings"]:
-        raise UnsupportedModel("sliding_window", window, "none, or at least max_position_embeddings")
-    rope_type = raw["rope_parameters"].get("rope_type", "default")
-    if rope_type not in ROPE_TYPES:
-        raise UnsupportedModel("rope_type", rope_type, f"one of {', '.join(ROPE_TYPES)}")
-    if raw["rope_parameters"].get("partial_rotary_factor", 1.0) != 1.0:
-        raise UnsupportedModel("partial_rotary_factor", raw["rope_parameters"]["partial_rotary_factor"], "1.0")
+            raise UnsupportedModel(field, raw[field], "none")
 
 
-def _rope(config: PretrainedConfig, parameters: dict[str, Any], head_dim: int) -> tuple[torch.Tensor, float]:
-    if parameters.get("rope_type", "default") == "default":
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
-        return 1.0 / parameters["rope_theta"] ** exponents, 1.0
-    frequencies, factor = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, torch.device("cpu"))
-    return frequencies, float(factor)
+def _rope_parameters(raw: Raw) -> dict[str, Any]:
+    """In today's form; older files have ``rope_theta`` beside ``rope_scaling``, and ``type`` for ``rope_type``."""
+    given = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    parameters = {"rope_theta": raw.get("rope_theta") or 10000.0, **given}
+    parameters.setdefault("rope_type", parameters.pop("type", "default"))
+    return parameters
+
+
+def _max_context(raw: Raw) -> int:
+    """A sliding window is full attention as long as the text is not longer than the window."""
+    longest: int = raw["max_position_embeddings"]
+    window = raw.get("sliding_window") if raw.get("use_sliding_window", True) else None
+    if window is None or window >= longest:
+        return longest
+    logger.warning("the context is limited to the sliding window: %d tokens instead of %d", window, longest)
+    return int(window)
 
 
 def _stop_tokens(eos: int | list[int] | None) -> tuple[int, ...]:

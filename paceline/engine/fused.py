@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, List, Optional  # noqa: UP035
 
 import torch
 from torch.nn import functional as F
@@ -71,6 +71,36 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Optional[Tensor
     return mixed.reshape(sessions, rows, heads * dim)
 
 
+def _attend_alone(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    committed: Tensor,
+    paths: Tensor,
+    counts: List[int],  # noqa: UP006
+    offsets: List[int],  # noqa: UP006
+    lengths: List[int],  # noqa: UP006
+) -> Tensor:
+    """Row after row of ``queries`` ``[rows, heads, dim]``; the arguments are those of ``attention.Alone``. Query and
+    buffers are fresh copies, so that not even their alignment in memory depends on the batch."""
+    rows, heads, dim, kv_heads = queries.size(0), queries.size(1), queries.size(2), keys.size(1)
+    room, base, start = max(lengths), committed.size(0), 0
+    own_keys, own_values = keys.new_empty([room, kv_heads, dim]), keys.new_empty([room, kv_heads, dim])
+    own_keys[:base] = keys.index_select(0, committed)
+    own_values[:base] = values.index_select(0, committed)
+    mixed = queries.new_empty([rows, heads * dim])
+    for row in range(rows):
+        count, offset, length = counts[row], offsets[row], lengths[row]
+        path = paths[start : start + count]
+        start += count
+        own_keys[offset : offset + count] = keys.index_select(0, path)
+        own_values[offset : offset + count] = values.index_select(0, path)
+        asked = queries[row].clone().view(1, kv_heads, heads // kv_heads, dim)
+        seen, held = own_keys[:length].transpose(0, 1).unsqueeze(0), own_values[:length].transpose(0, 1).unsqueeze(0)
+        mixed[row] = F.scaled_dot_product_attention(asked, seen, held).reshape(heads * dim)
+    return mixed
+
+
 def _finish(
     x: Tensor,
     mixed: Tensor,
@@ -104,5 +134,5 @@ def _compiled(function: Callable[..., Tensor]) -> Any:
             return function
 
 
-project, attend, finish, head = (_compiled(part) for part in (_project, _attend, _finish, _head))
-COMPILED = (project, attend, finish, head)
+COMPILED = tuple(_compiled(part) for part in (_project, _attend, _attend_alone, _finish, _head))
+project, attend, attend_alone, finish, head = COMPILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from paceline.engine.batch import Rows, build_batch
-from paceline.engine.cache import BLOCK_SIZE, KVCache, Sequence
+from paceline.engine.blocks import BLOCK_SIZE, PrefixKeys
+from paceline.engine.cache import KVCache, Sequence
 from paceline.engine.config import ModelConfig
 from paceline.engine.decoder import Decoder
 from paceline.engine.weights import DecoderWeights, load_weights
@@ -20,23 +22,52 @@ PREFILL_CHUNK = 512
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+class Numerics(Enum):
+    """Whether a row's logits may depend, in their last bits, on what else is in the batch (DESIGN §5)."""
+
+    STANDARD = "standard"
+    DETERMINISTIC = "deterministic"
+
+
 class ModelRunner:
     """Forwards over many sessions' rows at once."""
 
-    def __init__(self, config: ModelConfig, weights: DecoderWeights, cache_tokens: int) -> None:
-        self.config = config
-        self.decoder = Decoder(config, weights)
-        self.cache = KVCache(config, -(-cache_tokens // BLOCK_SIZE), self.decoder.device, self.decoder.dtype)
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: DecoderWeights,
+        cache_tokens: int,
+        numerics: Numerics = Numerics.STANDARD,
+    ) -> None:
+        self.config, self.numerics = config, numerics
+        blocks = -(-cache_tokens // BLOCK_SIZE)
+        longest = min(config.max_context, blocks * BLOCK_SIZE)
+        self.decoder = Decoder(config, weights, longest, deterministic=numerics is Numerics.DETERMINISTIC)
+        self.cache = KVCache(config, blocks, self.decoder.device, self.decoder.dtype)
 
     @classmethod
-    def load(cls, path: Path, *, cache_tokens: int, device: str = "cpu", dtype: str = "float32") -> ModelRunner:
+    def load(
+        cls,
+        path: Path,
+        *,
+        cache_tokens: int,
+        device: str = "cpu",
+        dtype: str = "float32",
+        numerics: Numerics = Numerics.STANDARD,
+    ) -> ModelRunner:
         """Loads a Hugging Face checkpoint directory."""
         config = ModelConfig.load(path)
-        return cls(config, load_weights(path, config, torch.device(device), DTYPES[dtype]), cache_tokens)
+        return cls(config, load_weights(path, config, torch.device(device), DTYPES[dtype]), cache_tokens, numerics)
 
-    def open(self, capacity: int, max_tail: int) -> Sequence:
-        """Reserves room for ``capacity`` rows, at most ``max_tail`` of them speculative at a time."""
-        return Sequence(self.cache, capacity, max_tail)
+    def open(self, max_tail: int, token_ids: Seq[int] = (), keys: PrefixKeys | None = None) -> Sequence:
+        """A sequence with at most ``max_tail`` speculative rows at a time.
+
+        It begins with what the cache holds of ``token_ids``; ``keys`` are theirs and say who may share them.
+        """
+        sequence = Sequence(self.cache, max_tail, keys)
+        if token_ids:
+            sequence.adopt(token_ids)
+        return sequence
 
     def forward(self, groups: Seq[Rows]) -> list[Logits]:
         """Appends the rows to their sequences and returns float32 logits on the host, one array per group.
@@ -44,14 +75,17 @@ class ModelRunner:
         A prefill group gives ``[1, vocabulary]`` (its last row), any other ``[rows, vocabulary]``.
         """
         decoder = self.decoder
-        batch = build_batch(groups, group_size=decoder.group_size, device=decoder.device, dtype=decoder.dtype)
+        batch = build_batch(
+            groups, alone=decoder.deterministic, group=decoder.group, device=decoder.device, dtype=decoder.dtype
+        )
         logits = decoder.forward(batch, self.cache.data).float().cpu().numpy()
         counts = [1 if group.parents is None else len(group.token_ids) for group in groups]
         return list(np.split(logits, np.cumsum(counts)[:-1]))
 
     def prefill(self, sequence: Sequence, token_ids: Seq[int]) -> None:
-        """Computes and commits K/V of ``token_ids``, in chunks."""
+        """Computes and commits K/V of ``token_ids``, in chunks, making room for them."""
         for start in range(0, len(token_ids), PREFILL_CHUNK):
             chunk = token_ids[start : start + PREFILL_CHUNK]
+            sequence.reserve(sequence.length + len(chunk))
             self.forward([Rows(sequence, chunk)])
             sequence.keep(range(len(chunk)), commit=len(chunk))

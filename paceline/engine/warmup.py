@@ -11,9 +11,10 @@ SHAPES = (1, 4, 8, 16)
 
 def warm_up(runner: ModelRunner) -> None:
     """Runs a prefill and steps of a few sizes on a sequence that is thrown away."""
-    sequence = runner.open(capacity=64, max_tail=max(SHAPES))
+    sequence = runner.open(max_tail=max(SHAPES))
     try:
         runner.prefill(sequence, [0] * 16)
+        sequence.reserve(16 + max(SHAPES))
         for rows in SHAPES:
             runner.forward([Rows(sequence, [0] * rows, [ROOT, *range(rows - 1)])])
             sequence.keep((), commit=0)

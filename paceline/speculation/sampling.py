@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,11 +75,23 @@ def _survivors(scores: Floats, parameters: SamplingParameters) -> npt.NDArray[np
     return mask
 
 
+class NotANumber(ArithmeticError):
+    """Logits from which nothing can be chosen."""
+
+
+def check_logits(logits: Logits) -> None:
+    """Raises ``NotANumber`` for logits ``[vocabulary]`` of which one is NaN, or none is finite."""
+    largest = float(logits.max())  # NaN if any of them is
+    if not math.isfinite(largest):
+        raise NotANumber("are not numbers" if math.isnan(largest) else "are not finite")
+
+
 def choose(logits: Logits, parameters: SamplingParameters, noise: NoiseCache, position: int) -> int:
     """The target's choice for ``position`` given its logits ``[vocabulary]`` there: an exact draw.
 
-    It is a function of the logits, the noise key and the position alone (DESIGN §1.1).
+    It is a function of the logits, the noise key and the position alone (DESIGN §1.1). Raises ``NotANumber``.
     """
+    check_logits(logits)
     if parameters.greedy:
         return int(logits.argmax())
     scores = warp(logits[None], parameters)[0]

@@ -17,6 +17,7 @@ from paceline.engine.config import ModelConfig
 from paceline.engine.runner import ModelRunner
 from paceline.errors import UnsupportedModel
 from tests.checkpoints import FAMILIES, write_checkpoint
+from tests.engine.opening import opened
 
 TOLERANCE = 2e-5
 LLAMA3_ROPE = {
@@ -53,7 +54,7 @@ def test_tree_rows_equal_transformers_on_their_paths(case: str, tmp_path: Path) 
     path = write_checkpoint(tmp_path, family, **overrides)
     runner = ModelRunner.load(path, cache_tokens=1024)
     prompt = np.random.default_rng(0).integers(0, 64, 100).tolist()
-    sequence = runner.open(256, 32)
+    sequence = opened(runner, 256, 32)
     runner.prefill(sequence, prompt[:-1])
     (logits,) = runner.forward([Rows(sequence, [prompt[-1], 5, 6, 7, 8], [ROOT, 0, 0, 1, 2])])
     for row, below in enumerate(([], [5], [6], [5, 7], [6, 8])):
@@ -75,7 +76,7 @@ def test_a_session_gives_the_same_logits_alone_and_in_company(target_path: Path)
         runner = ModelRunner.load(target_path, cache_tokens=2048)
         groups = []
         for prompt, (tokens, parents) in zip(prompts, trees, strict=True):
-            sequence = runner.open(200, 16)
+            sequence = opened(runner, 200, 16)
             runner.prefill(sequence, prompt)
             groups.append(Rows(sequence, tokens, parents))
         return runner.forward(groups) if together else [runner.forward([group])[0] for group in groups]
@@ -87,7 +88,7 @@ def test_a_session_gives_the_same_logits_alone_and_in_company(target_path: Path)
 def test_chunked_prefill_equals_one_piece(target_path: Path) -> None:
     runner = ModelRunner.load(target_path, cache_tokens=2048)
     tokens = np.random.default_rng(2).integers(0, 64, 70).tolist()
-    whole, parts = runner.open(128, 8), runner.open(128, 8)
+    whole, parts = opened(runner, 128, 8), opened(runner, 128, 8)
     (expected,) = runner.forward([Rows(whole, tokens)])
     for start in range(0, 70, 32):
         chunk = tokens[start : start + 32]
@@ -99,12 +100,12 @@ def test_chunked_prefill_equals_one_piece(target_path: Path) -> None:
 def test_scattered_blocks_change_nothing(target_path: Path) -> None:
     runner = ModelRunner.load(target_path, cache_tokens=1024)
     tokens = np.random.default_rng(3).integers(0, 64, 100).tolist()
-    plain = runner.open(128, 8)
+    plain = opened(runner, 128, 8)
     (expected,) = runner.forward([Rows(plain, tokens)])
-    holders = [runner.open(16, 8) for _ in range(20)]
+    holders = [opened(runner, 16, 8) for _ in range(20)]
     for holder in holders[::2]:
         holder.close()
-    scattered = runner.open(128, 8)
+    scattered = opened(runner, 128, 8)
     assert not scattered.contiguous
     (found,) = runner.forward([Rows(scattered, tokens)])
     np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=1e-4)
@@ -113,14 +114,13 @@ def test_scattered_blocks_change_nothing(target_path: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "overrides", "field"),
     [
-        ("mistral", {"sliding_window": 128}, "sliding_window"),
         ("llama", {"hidden_act": "gelu"}, "hidden_act"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "rope_type"),
     ],
 )
 def test_what_is_not_computed_is_refused_by_name(family: str, overrides: dict[str, Any], field: str) -> None:
     with pytest.raises(UnsupportedModel, match=f"{field} = "):
-        ModelConfig.from_huggingface(FAMILIES[family](**overrides))
+        ModelConfig.of(FAMILIES[family](**overrides).to_dict())
 
 
 def test_pickled_weights_are_not_read(target_path: Path, tmp_path: Path) -> None:

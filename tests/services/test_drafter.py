@@ -136,7 +136,9 @@ def test_refusals(target_path: Path) -> None:
 def test_blocks_are_freed_when_sessions_leave(target_path: Path) -> None:
     runner = load(target_path)
     drafter = make_drafter(ModelDrafter(runner), 64)
-    member = drafter.attach(attach(), Sent(), lambda _: None)
+    link = Sent()
+    member = drafter.attach(attach(), link, lambda _: None)
+    drafter.receive(Verdicts(joined=(Joined("s", 1, len(TEXT), (), 512),)), link)
     for _ in range(3):
         drafter.grow()
     assert runner.cache.pool.free < runner.cache.pool.num_blocks
@@ -204,6 +206,7 @@ def test_a_full_cache_ends_one_sessions_drafting(target_path: Path) -> None:
     link, events = joined_drafter(drafter, attach())
     refused: list[AttachEvent] = []
     drafter.attach(attach(session_id="t"), link, refused.append)
+    drafter.receive(Verdicts(joined=(Joined("t", 1, len(TEXT), (), 512),)), link)
     for _ in range(3):
         drafter.grow()
     assert "KV blocks" in str(refused[-1])

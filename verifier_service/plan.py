@@ -1,0 +1,78 @@
+"""What a step computes: roots, their nodes, and chunks of prompts, within its budget of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from paceline.engine.batch import Rows
+from paceline.engine.cache import ROOT
+from paceline.engine.cache import Sequence as CacheSequence
+from paceline.speculation.policy import Mode
+from paceline.speculation.schedule import share_prefill
+from paceline.speculation.tree import Selection
+from verifier_service.session import Session
+from verifier_service.table import SessionTable
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One session's part of a step: a chunk of its prompt, or its root with the selected nodes."""
+
+    session: Session
+    sequence: CacheSequence
+    token_ids: Sequence[int]
+    selection: Selection | None
+
+    def rows(self) -> Rows:
+        if self.selection is None:
+            return Rows(self.sequence, self.token_ids)
+        return Rows(self.sequence, self.token_ids, (ROOT, *self.selection.parents))
+
+
+Plan = list[Entry]
+
+
+def make_plan(table: SessionTable, now: float) -> Plan:
+    """Every session that is ready gets its root, prompts get their chunk, nodes what remains; empty: nothing to do yet.
+
+    When blocks run out those of the highest rank go on: a session of lower rank is preempted for them or sits out.
+    """
+    roots = [session for session in table.by_rank() if session.prefilled and session.seconds_to_wait(now) <= 0]
+    roots = [session for session in roots if table.make_room(session, 1)]
+    prefill = list(_prefill_entries(table))
+    roots = [session for session in roots if session.sequence is not None]
+    taken = len(roots) + sum(len(entry.token_ids) for entry in prefill)
+    plan = [*_decode_entries(roots, max(0, table.limits.max_rows - taken), now), *prefill]
+    for entry in plan:
+        entry.session.in_flight, entry.session.launched_at = True, now
+    return plan
+
+
+def _decode_entries(roots: Sequence[Session], room: int, now: float) -> Iterator[Entry]:
+    for session in roots:
+        sequence = session.sequence
+        assert sequence is not None, "roots have been given room"
+        session.counters.verifier_wait_seconds += now - session.rooted_at
+        session.counters.pre_verify_steps += session.mode is Mode.OVERLAPPED and bool(session.attachments)
+        selection = session.select(room)
+        fitting = sequence.stretch(1 + len(selection.nodes)) - 1
+        if fitting < len(selection.nodes):
+            selection = session.select(fitting)
+        room -= len(selection.nodes)
+        yield Entry(session, sequence, (session.tree.root.token_id, *selection.token_ids), selection)
+
+
+def _prefill_entries(table: SessionTable) -> Iterator[Entry]:
+    """Chunks of the prompts that are not computed yet, as far as the chunk size goes."""
+    prompts = [session for session in table.by_rank() if not session.prefilled]
+    if not prompts:
+        return
+    shares = share_prefill([session.missing for session in prompts], table.limits.prefill_chunk)
+    table.make_room(prompts[0], shares[0])
+    for session, share in zip(prompts, shares, strict=True):
+        sequence = session.sequence
+        fitting = 0 if sequence is None else sequence.stretch(share)
+        if sequence is not None and fitting > 0:
+            start = sequence.num_computed_tokens
+            yield Entry(session, sequence, session.tokens[start : start + fitting], None)
