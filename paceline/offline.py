@@ -35,6 +35,7 @@ from paceline.messages import (
     Usage,
     Verdicts,
 )
+from paceline.process import keep_freed_memory
 from paceline.speculation.fields import require
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import Mode, SpeculationParameters
@@ -111,6 +112,7 @@ class LLM:
     ) -> None:
         known = [item.value for item in Numerics]
         require(numerics in known, "numerics", numerics, f"one of {', '.join(known)}")
+        keep_freed_memory()
         torch.set_num_threads(threads or os.cpu_count() or 1)
         directory = resolve(_reference("target", target, str(TARGET)))
         runner = ModelRunner.load(

@@ -103,6 +103,12 @@ def demo(
     _run(lambda: run_demo(prompts, max_tokens, json))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="engine or decode.")]) -> None:
+    """Run a benchmark; what follows is handed to it (try: paceline bench decode --help)."""
+    os.execv(sys.executable, [sys.executable, "-m", "paceline.bench", name, *context.args])  # noqa: S606
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

@@ -180,10 +180,11 @@ def _replica_names(name: str, replicas: int) -> list[str]:
 
 
 def _verifier_threads(topology: Topology) -> int:
-    """Threads of all processes add up to the cores: one for each model drafter, the rest for the verifiers."""
+    """Threads of all processes add up to the cores: one for each model drafter, one for all event loops together, the
+    rest for the verifiers."""
     models = sum(topology.drafters[name].kind == "model" for model in topology.models for name in model.drafters)
     verifiers = max(1, sum(topology.verifiers[model.verifiers].replicas for model in topology.models))
-    return max(1, ((os.cpu_count() or 1) - models) // verifiers)
+    return max(1, ((os.cpu_count() or 1) - models - 1) // verifiers)
 
 
 def _threads_of(arguments: Sequence[str]) -> str:
