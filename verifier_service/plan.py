@@ -17,12 +17,20 @@ from verifier_service.table import SessionTable
 
 @dataclass(frozen=True)
 class Entry:
-    """One session's part of a step: a chunk of its prompt, or its root with the selected nodes."""
+    """One session's part of a step: a chunk of its prompt, or its root with the selected nodes.
+
+    The last chunk of a prompt ends with the root, so that the first token comes with it.
+    """
 
     session: Session
     sequence: CacheSequence
     token_ids: Sequence[int]
     selection: Selection | None
+
+    @property
+    def reaches_root(self) -> bool:
+        """Whether the last row, or the first of a selection, is the session's root."""
+        return self.selection is not None or len(self.token_ids) == self.session.missing
 
     def rows(self) -> Rows:
         if self.selection is None:

@@ -20,7 +20,7 @@ from paceline.messages import (
     Verdicts,
 )
 from paceline.speculation.accept import Decision
-from paceline.speculation.estimate import Calibration
+from paceline.speculation.estimate import Calibration, MovingAverage
 from paceline.speculation.merge import DraftSource
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, seconds_to_wait
@@ -93,6 +93,8 @@ class Session:
         self.in_flight = False
         self.ended: FinishReason | None = None
         self.counters = Counters()
+        self.usual_step = MovingAverage()
+        """Seconds of its steps that were not prefill."""
         self.rooted_at = self.launched_at = 0.0
         self.decoding_since: float | None = None
 
@@ -111,14 +113,14 @@ class Session:
 
     @property
     def missing(self) -> int:
-        """Tokens before the root whose K/V is not in the cache."""
+        """Tokens whose K/V is not in the cache, the root included."""
         computed = 0 if self.sequence is None else self.sequence.num_computed_tokens
-        return len(self.tokens) - 1 - computed
+        return len(self.tokens) - computed
 
     @property
     def prefilled(self) -> bool:
         """All K/V before the root is in the cache."""
-        return self.sequence is not None and self.missing == 0
+        return self.sequence is not None and self.missing == 1
 
     def select(self, most: int) -> Selection:
         """The nodes of the next step: the likeliest ones, and none deeper than what may still be emitted."""
@@ -137,8 +139,7 @@ class Session:
         if self.mode is Mode.LOCKSTEP:
             complete = all(a.complete_root == self.tree.root.position for a in self.attachments.values())
             return 0.0 if complete else max(0.0, LOCKSTEP_TIMEOUT_SECONDS - waited)
-        counters = self.counters
-        patience = counters.step_seconds / counters.steps - waited if counters.steps else 0.0
+        patience = self.usual_step.get(0.0) - waited
         if patience <= 0:
             return 0.0
         outlooks = [a.rhythm.outlook(now) for a in self.attachments.values()]

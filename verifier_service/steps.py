@@ -30,6 +30,8 @@ class Failed:
 
 
 Outcome = Decision | Computed | Failed
+NOTHING = Selection((), (), ())
+"""No nodes: what a last chunk of a prompt comes with."""
 
 
 class Stepper:
@@ -55,10 +57,12 @@ class Stepper:
 
     def _decide(self, entry: Entry, logits: Logits) -> Outcome:
         try:
-            if entry.selection is None:
-                check_logits(logits[0])  # what is wrong with any row of a chunk is wrong with all that follow it
-                return Computed()
-            return self._walk(entry.session, entry.token_ids, entry.selection, logits)
+            if entry.selection is not None:
+                return self._walk(entry.session, entry.token_ids, entry.selection, logits)
+            if entry.reaches_root:
+                return self._walk(entry.session, entry.token_ids[-1:], NOTHING, logits)
+            check_logits(logits[0])  # what is wrong with any row of a chunk is wrong with all that follow it
+            return Computed()
         except NotANumber as error:
             at = f"after {entry.sequence.num_computed_tokens} tokens"
             return Failed(f"the target's logits {error} {at}: its weights, or its dtype, do not bear this text")
@@ -90,16 +94,26 @@ class Stepper:
                     self._commit_rows(entry, range(len(entry.token_ids)))
                     if session.prefilled:
                         session.start_decoding(now)
+                case Decision() if entry.selection is None:
+                    session.start_decoding(now)
+                    self._commit_tokens(entry, range(len(entry.token_ids)), NOTHING, outcome, outbox)
                 case Failed():
                     session.ended = FinishReason.ERROR
                     self._tell(session, (), outcome.detail, outbox)
                 case Decision():
-                    assert entry.selection is not None, "only roots and nodes are decided"
-                    session.counters.step_seconds += now - session.launched_at
-                    session.commit(entry.selection, outcome, now)
-                    self._commit_rows(entry, (0, *outcome.accepted_rows))
-                    self._tell(session, outcome.token_ids, "", outbox)
+                    assert entry.selection is not None, "else it is a last chunk"
+                    session.usual_step.add(now - session.launched_at)
+                    self._commit_tokens(entry, (0, *outcome.accepted_rows), entry.selection, outcome, outbox)
         return outbox
+
+    def _commit_tokens(
+        self, entry: Entry, rows: Sequence[int], selection: Selection, decision: Decision, outbox: Outbox
+    ) -> None:
+        session, now = entry.session, self._clock()
+        session.counters.step_seconds += now - session.launched_at
+        session.commit(selection, decision, now)
+        self._commit_rows(entry, rows)
+        self._tell(session, decision.token_ids, "", outbox)
 
     @staticmethod
     def _commit_rows(entry: Entry, rows: Sequence[int]) -> None:

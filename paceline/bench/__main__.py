@@ -7,7 +7,7 @@ import sys
 from paceline import process
 from paceline.settings import parse
 
-NAMES = ("engine", "decode")
+NAMES = ("engine", "prefill", "decode")
 
 
 def main() -> int:
@@ -19,6 +19,10 @@ def main() -> int:
             from paceline.bench import engine
 
             engine.run(parse(engine.EngineBench, arguments, program))
+        case "prefill":
+            from paceline.bench import prefill
+
+            prefill.run(parse(prefill.PrefillBench, arguments, program))
         case "decode":
             from paceline.bench import decode
 

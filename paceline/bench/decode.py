@@ -142,11 +142,11 @@ async def _systems(target: Path, draft: Path) -> AsyncIterator[dict[str, System]
         gateway=GatewayPool(),
     )
     async with contextlib.AsyncExitStack() as stack:
+        baselines = await stack.enter_async_context(_baselines(target, draft, threads))  # before gRPC has threads
         fleets = []
         for topology in (alone, pair_topology(str(target), str(draft), "target")):
             cluster = await stack.enter_async_context(LocalCluster(topology))
             fleets.append(await stack.enter_async_context(GatewayClient(cluster.gateway_address)))
-        baselines = await stack.enter_async_context(_baselines(target, draft, threads))
         ours: dict[str, System] = {
             "off": _fleet(fleets[0], Mode.OFF),
             "lockstep": _fleet(fleets[1], Mode.LOCKSTEP),

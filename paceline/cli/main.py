@@ -104,7 +104,7 @@ def demo(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="engine or decode.")]) -> None:
+def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="engine, prefill or decode.")]) -> None:
     """Run a benchmark; what follows is handed to it (try: paceline bench decode --help)."""
     os.execv(sys.executable, [sys.executable, "-m", "paceline.bench", name, *context.args])  # noqa: S606
 

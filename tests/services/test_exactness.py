@@ -287,7 +287,7 @@ def run_seeds(path: Path, start: int, end: int) -> list[list[tuple[int, ...]]]:
     gc.disable()  # trees are cyclic: collecting between waves, and only what is new, is faster
     runner = load(path, cache_tokens=WAVE * 320)
     gc.freeze()
-    prompt, sampling = (1, 5, 2), SamplingParameters(max_tokens=3)
+    prompt, sampling = (5,), SamplingParameters(max_tokens=3)
     hash_, length = prefix_hash(prompt), len(prompt)
     steps: list[list[tuple[int, ...]]] = []
     for wave in range(start, end, WAVE):
@@ -317,7 +317,7 @@ def joint_law(path: Path) -> np.ndarray:
         return np.asarray(weights / weights.sum())
 
     law = np.zeros((VOCABULARY,) * 3)
-    prompt = [1, 5, 2]
+    prompt = [5]
     first = conditional(prompt)
     for a in range(VOCABULARY):
         second = conditional([*prompt, a])

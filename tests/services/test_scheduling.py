@@ -116,10 +116,9 @@ def test_a_long_prompt_stalls_nobody(long_path: Path) -> None:
         world.verifier.step()
     world.open("short", short, SAMPLING, OFF)
     before = len(world.recorder.tokens["running"])
-    for _ in range(2):
-        world.verifier.step()
+    world.verifier.step()
     assert len(world.recorder.tokens["short"]) == 1
-    for _ in range(8):
+    for _ in range(9):
         world.verifier.step()
     assert "long" not in world.recorder.tokens
     assert len(world.recorder.tokens["running"]) == before + 10

@@ -1,0 +1,105 @@
+"""The benchmarks run from end to end, on models that take no time: their figures mean nothing here, their rows do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from paceline.bench.baselines import Ask, Baselines
+from paceline.bench.decode import DecodeBench
+from paceline.bench.engine import EngineBench, shapes
+from paceline.bench.prefill import PrefillBench
+from paceline.settings import parse
+from paceline.training.tokenizer import train_tokenizer
+from tests.checkpoints import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny target and draft with the same tokenizer."""
+    tokenizer: Tokenizer = train_tokenizer(["def f(x):\n    return x\n", "hello world " * 20])
+    paths = []
+    for name, seed in (("target", 0), ("draft", 1)):
+        path = write_checkpoint(
+            tmp_path_factory.mktemp(name),
+            vocab_size=tokenizer.get_vocab_size(),
+            seed=seed,
+            max_position_embeddings=4096,
+        )
+        tokenizer.save(str(path / "tokenizer.json"))
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def bench(name: str, *arguments: str, file: Path) -> tuple[dict[str, Any], str]:
+    """What it wrote, and its last line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "paceline.cli.main", "bench", name, *arguments, "--json", str(file)],
+        capture_output=True, text=True, check=False, timeout=150, env={**os.environ, "COLUMNS": "120"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text()), done.stdout.splitlines()[-1]
+
+
+def test_engine(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    content, last = bench("engine", "--models", str(pair[0]), "--repeats", "1", file=tmp_path / "rows.json")
+    seen = {(row["rows"], row["sessions"], row["engine"]) for row in content["rows"]}
+    engines = ("paceline", "deterministic", "transformers", "floor")
+    assert seen == {(*shape, engine) for shape in shapes() for engine in engines}
+    assert last.startswith("RESULT step1_vs_transformers=")
+    assert "nan" not in last
+
+
+def test_decode(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    options = ["--target", str(pair[0]), "--draft", str(pair[1]), "--batches", "1,16", "--max-tokens", "6"]
+    content, last = bench("decode", *options, "--repeats", "1", file=tmp_path / "rows.json")
+    assert {(row["system"], row["batch"]) for row in content["rows"] if row["batch"] == 16} == {
+        (system, 16) for system in ("off", "lockstep", "overlapped", "generate", "continuous batching")
+    }
+    assert "nan" not in last
+
+
+def test_baselines_give_the_target_s_own_greedy_text(pair: tuple[Path, Path]) -> None:
+    """All of Transformers' ways are asked for the same thing."""
+    baselines = Baselines(*pair, threads=1)
+    prompts = [[5, 6, 7, 5, 6, 7, 5, 6], [9, 8]]
+    try:
+        answers = {
+            system: baselines.answer(Ask(system, prompts, 8, 0.0, seed=0)).token_ids
+            for system in ("generate", "assisted", "prompt lookup", "continuous batching")
+        }
+    finally:
+        baselines.close()
+    assert all(answer == answers["generate"] for answer in answers.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "says"),
+    [
+        (DecodeBench, ["--batches", "1,many"], "--batches 1,many: expected whole numbers above 0"),
+        (EngineBench, ["--models", "nothing"], "--models"),
+        (EngineBench, ["--colour", "red"], "--colour"),
+        (PrefillBench, ["--tokens", "0"], "--tokens 0: expected at least 1"),
+    ],
+)
+def test_mistakes_are_named(
+    kind: type[object], arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(kind, arguments, "bench")
+    assert says in capsys.readouterr().err
+
+
+def test_an_unknown_benchmark_is_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "paceline.bench", "everything"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert "expected one of engine, prefill, decode" in done.stderr
