@@ -22,6 +22,7 @@ from rich.progress import Progress
 from tokenizers import Tokenizer
 
 from paceline.bench.baselines import Answer, Ask
+from paceline.bench.llama import llama_server
 from paceline.bench.prompts import CODE_PROMPTS
 from paceline.bench.report import Report
 from paceline.bench.text import repeated_ngrams
@@ -40,7 +41,8 @@ from paceline.speculation.sampling import SamplingParameters
 OURS = ("off", "lockstep", "overlapped")
 ALONE = ("assisted", "prompt lookup")
 """Transformers speculates for one prompt at a time."""
-SYSTEMS = (*OURS, "generate", *ALONE, "continuous batching")
+LLAMA = "llama.cpp"
+SYSTEMS = (*OURS, "generate", *ALONE, "continuous batching", LLAMA)
 HEADLINE = 0.8
 System = Callable[[Ask], Awaitable[Answer]]
 
@@ -54,6 +56,7 @@ class DecodeBench:
     batches: tuple[str, ...] = setting("concurrent requests, separated by commas", ("1", "4", "16", "32"))
     max_tokens: int = setting("tokens per request", 128)
     repeats: int = setting("measurements of each cell, interleaved; medians are reported", 5)
+    llama_server: Path | None = setting("binary of llama.cpp's server, to compare with it, too", None)
     quick: bool = setting("batches 1 and 16, 48 tokens, under a minute", False)
     json: Path | None = setting("also write every row to this file", None)
 
@@ -71,7 +74,8 @@ def run(bench: DecodeBench) -> None:
     tokens, repeats = (48, 2) if bench.quick else (bench.max_tokens, bench.repeats)
     report = Report("decode", {**asdict(bench), "batches": batches, "max_tokens": tokens, "repeats": repeats})
     report.parameters.pop("json")
-    run_async(_measure(report, resolve(bench.target), resolve(bench.draft), batches, tokens, repeats))
+    models = resolve(bench.target), resolve(bench.draft)
+    run_async(_measure(report, models, bench.llama_server, batches, tokens, repeats))
     _show(report, batches)
     off, cell = {"system": "off", "temperature": HEADLINE}, {"temperature": HEADLINE}
     one = {"batch": 1}
@@ -89,10 +93,15 @@ def run(bench: DecodeBench) -> None:
 
 
 async def _measure(
-    report: Report, target: Path, draft: Path, batches: Sequence[int], max_tokens: int, repeats: int
+    report: Report,
+    models: tuple[Path, Path],
+    llama: Path | None,
+    batches: Sequence[int],
+    max_tokens: int,
+    repeats: int,
 ) -> None:
-    prompts = _prompts(target, max(batches))
-    async with _systems(target, draft) as systems:
+    prompts = _prompts(models[0], max(batches))
+    async with _systems(*models, llama, slots=max(batches)) as systems:
         cells = [(t, batch, repeat) for t in (0.0, HEADLINE) for batch in batches for repeat in range(-1, repeats)]
         with Progress(console=report.console, transient=True) as progress:
             task = progress.add_task("decode", total=len(cells))
@@ -133,7 +142,7 @@ def _prompts(target: Path, count: int) -> list[list[int]]:
 
 
 @contextlib.asynccontextmanager
-async def _systems(target: Path, draft: Path) -> AsyncIterator[dict[str, System]]:
+async def _systems(target: Path, draft: Path, llama: Path | None, slots: int) -> AsyncIterator[dict[str, System]]:
     """Everything that is compared, started side by side."""
     threads = os.cpu_count() or 1
     alone = Topology(
@@ -152,7 +161,9 @@ async def _systems(target: Path, draft: Path) -> AsyncIterator[dict[str, System]
             "lockstep": _fleet(fleets[1], Mode.LOCKSTEP),
             "overlapped": _fleet(fleets[1], Mode.OVERLAPPED),
         }
-        yield {name: ours.get(name, baselines) for name in SYSTEMS}
+        if llama is not None:
+            ours[LLAMA] = await stack.enter_async_context(llama_server(llama, target, threads, slots))
+        yield {name: ours.get(name, baselines) for name in SYSTEMS if name != LLAMA or llama is not None}
 
 
 def _fleet(client: GatewayClient, mode: Mode) -> System:
@@ -206,7 +217,7 @@ async def _baselines(target: Path, draft: Path, threads: int) -> AsyncIterator[S
 def _show(report: Report, batches: Sequence[int]) -> None:
     lines = []
     for temperature in (0.0, HEADLINE):
-        for system in SYSTEMS:
+        for system in (name for name in SYSTEMS if report.select(system=name)):
             cells = []
             for batch in batches:
                 where = {"temperature": temperature, "batch": batch}

@@ -86,6 +86,6 @@ class Report:
                 "results": results,
                 "rows": self.rows,
             }
-            file.write_text(json.dumps(content, indent=1) + "\n")
+            file.write_text(json.dumps(content, indent=1, default=str) + "\n")
         line = " ".join(f"{name}={value:.2f}" for name, value in results.items())
         self.console.print(f"RESULT {line}", soft_wrap=True, highlight=False)

@@ -1,0 +1,149 @@
+"""Whether a drafter earns its keep, found out by doing without it for a while.
+
+What drafting costs is more than a step's rows: cores, caches and event loops that drafter and verifier share. So now
+and then one drafter is switched, on or off, for a few dozen steps, and the tokens per second of that stretch are
+compared with those of the stretches before and after. Steps are the clock; nothing here knows of time or sessions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import Enum
+
+WINDOW = 32
+"""Steps of a stretch that are compared; with some two tokens a step its rate is known to a tenth."""
+SETTLE = 6
+"""Steps after a switch that do not count: a drafter catches up, or its last nodes are used up."""
+FIRST_GAP, LONGEST_GAP = 48, 6144
+"""Steps between two trials of a drafter; four times as many whenever a trial confirms what is known."""
+BAND = 1.7
+"""A stretch of n steps whose rate is off by more than BAND / sqrt(n), as a logarithm, needs no more steps."""
+MARGIN = 0.02
+"""A drafter is switched for good only when it is so much better or worse than none, as a logarithm."""
+_WEIGHT = 0.5
+
+
+class _Phase(Enum):
+    STEADY = "steady"
+    SWITCHED = "switched"
+    BACK = "back"
+
+
+@dataclass
+class Opinion:
+    """What is known of one drafter with about so many sessions running."""
+
+    on: bool = True
+    gain: float | None = None
+    """Logarithm of the rate with it over the rate without; None before the first trial."""
+    gap: int = FIRST_GAP
+    due: int = FIRST_GAP
+
+    def learn(self, gain: float) -> None:
+        """After a trial."""
+        self.gain = gain if self.gain is None else self.gain + _WEIGHT * (gain - self.gain)
+        confirmed = (gain > 0) is self.on
+        self.on = self.gain > (-MARGIN if self.on else MARGIN)
+        self.gap = min(4 * self.gap, LONGEST_GAP) if confirmed else FIRST_GAP
+        self.due = self.gap
+
+
+@dataclass
+class _Stretch:
+    """The last steps of one kind; ``rate`` is their tokens per second."""
+
+    steps: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+    def add(self, tokens: int, seconds: float) -> None:
+        self.steps.append((tokens, seconds))
+
+    @property
+    def full(self) -> bool:
+        return len(self.steps) == WINDOW
+
+    def differs_from(self, other: _Stretch) -> bool:
+        """Clearly so, without more steps."""
+        count = len(self.steps)
+        if count < WINDOW // 4 or min(self.rate, other.rate) <= 0:
+            return False
+        return abs(math.log(self.rate / other.rate)) > BAND / math.sqrt(count)
+
+    @property
+    def rate(self) -> float:
+        return sum(tokens for tokens, _ in self.steps) / max(sum(seconds for _, seconds in self.steps), 1e-9)
+
+
+class Trials:
+    """Tries drafters one at a time. ``on`` says whether a drafter is to draft now."""
+
+    def __init__(self) -> None:
+        self._opinions: dict[tuple[str, int], Opinion] = {}
+        self._crowd = 0
+        self._tried: str | None = None
+        self._phase, self._skip = _Phase.STEADY, SETTLE
+        self._stretches = {phase: _Stretch() for phase in _Phase}
+
+    def on(self, drafter_id: str) -> bool:
+        """Whether this drafter drafts in the coming steps."""
+        opinion = self._opinions.get((drafter_id, self._crowd))
+        usual = True if opinion is None else opinion.on
+        return not usual if self._phase is _Phase.SWITCHED and self._tried == drafter_id else usual
+
+    def gain(self, drafter_id: str) -> float | None:
+        """Logarithm of the rate with it over the rate without, at the present number of sessions; None: not known."""
+        opinion = self._opinions.get((drafter_id, self._crowd))
+        return None if opinion is None else opinion.gain
+
+    def step(self, drafters: Collection[str], sessions: int, tokens: int, seconds: float) -> None:
+        """A step of so many sessions emitted so many tokens; ``drafters`` are those attached to them."""
+        crowd = sessions.bit_length()
+        if crowd != self._crowd or (self._tried is not None and self._tried not in drafters):
+            self._crowd = crowd
+            self._start_over()
+        for drafter_id in drafters:
+            self._opinion(drafter_id).due -= 1
+        if self._skip:
+            self._skip -= 1
+            return
+        stretch = self._stretches[self._phase]
+        stretch.add(tokens, seconds)
+        if self._phase is _Phase.SWITCHED and stretch.differs_from(self._stretches[_Phase.STEADY]):
+            self._conclude()
+        elif stretch.full:
+            self._go_on(drafters)
+
+    def _opinion(self, drafter_id: str) -> Opinion:
+        return self._opinions.setdefault((drafter_id, self._crowd), Opinion())
+
+    def _go_on(self, drafters: Collection[str]) -> None:
+        match self._phase:
+            case _Phase.STEADY:
+                self._begin(drafters)
+            case _Phase.SWITCHED:
+                self._phase, self._skip = _Phase.BACK, SETTLE
+            case _Phase.BACK:
+                self._conclude()
+
+    def _begin(self, drafters: Collection[str]) -> None:
+        due = [drafter_id for drafter_id in sorted(drafters) if self._opinion(drafter_id).due <= 0]
+        if due:
+            self._tried = min(due, key=lambda drafter_id: self._opinion(drafter_id).due)
+            self._phase, self._skip = _Phase.SWITCHED, SETTLE
+
+    def _conclude(self) -> None:
+        assert self._tried is not None, "somebody was tried"
+        opinion = self._opinion(self._tried)
+        before, after = self._stretches[_Phase.STEADY], self._stretches[_Phase.BACK]
+        usual = (before.rate + after.rate) / 2 if after.full else before.rate
+        switched = self._stretches[_Phase.SWITCHED].rate
+        if min(usual, switched) > 0:
+            gain = math.log(usual / switched)
+            opinion.learn(gain if opinion.on else -gain)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._tried, self._phase, self._skip = None, _Phase.STEADY, SETTLE
+        self._stretches = {phase: _Stretch() for phase in _Phase}
