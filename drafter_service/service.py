@@ -245,7 +245,7 @@ class Drafter:
         if verdict.ended:
             self._finish(member, "the session has ended")
             return
-        session.node_limit = max(session.node_limit, verdict.node_limit)
+        session.node_limit = verdict.node_limit
         if verdict.mode is not None:
             session.mode = verdict.mode
         known = len(session.tokens) - verdict.position

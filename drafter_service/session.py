@@ -100,7 +100,7 @@ class DraftSession:
 
     def take_unsent(self) -> NodeColumns | None:
         """Columns of the nodes that may be sent now, ids given in order; None when there are none."""
-        room = min(self.node_limit - self._next_node_id + 1, MAX_NODES_PER_SESSION)
+        room = min(max(0, self.node_limit - self._next_node_id + 1), MAX_NODES_PER_SESSION)
         nodes, self._unsent = self._unsent[:room], self._unsent[room:]
         if not nodes:
             return None

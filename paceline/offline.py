@@ -22,6 +22,7 @@ from gateway.text import TextCodec
 from paceline.checkpoint import check_reference, read_tokenizer, resolve
 from paceline.embedded import DRAFT, TARGET
 from paceline.engine.runner import ModelRunner, Numerics
+from paceline.engine.warmup import warm_up
 from paceline.errors import FieldError, TargetFailed
 from paceline.messages import (
     AbortSession,
@@ -120,7 +121,7 @@ class LLM:
         )
         config = runner.config
         info = ModelInfo(directory.name, config.vocabulary_size, config.max_context, "", config.stop_token_ids)
-        self._verifier = Verifier(runner, info, Limits(max_waiting=1 << 20))
+        self._verifier = Verifier(runner, info, Limits(max_waiting=1 << 20), warm_up(runner))
         self._codec = TextCodec(read_tokenizer(directory))
         self._drafter = self._link = None
         if draft is not None:

@@ -22,6 +22,7 @@ from paceline.messages import (
     SessionEvent,
     Verdicts,
 )
+from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
@@ -78,12 +79,18 @@ class ToVerifier:
 class InProcess:
     """One verifier and some drafters; ``run`` turns their cranks until every session is over."""
 
-    def __init__(self, target: ModelRunner, drafters: Sequence[Drafter] = (), limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        target: ModelRunner,
+        drafters: Sequence[Drafter] = (),
+        limits: Limits | None = None,
+        cost: CostCurve = FREE,
+    ) -> None:
         info = ModelInfo(
             "target", target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
         )
         ticks = itertools.count()
-        self.verifier = Verifier(target, info, limits or Limits(), clock=lambda: next(ticks) * 1e-3)
+        self.verifier = Verifier(target, info, limits or Limits(), cost, clock=lambda: next(ticks) * 1e-3)
         self.recorder = Recorder()
         self.drafters = list(drafters)
         self.links = [ToVerifier(self.verifier, ToDrafter(drafter)) for drafter in drafters]

@@ -28,7 +28,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     started, failure = time.monotonic(), process.Failure(stop)
     target = await asyncio.to_thread(load_target, config)
     limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
-    verifier = Verifier(target.runner, target.info, limits)
+    verifier = Verifier(target.runner, target.info, limits, target.cost)
 
     def describe() -> VerifierDescription:
         running, waiting, free, total = verifier.load()

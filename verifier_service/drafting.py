@@ -18,9 +18,11 @@ from paceline.messages import (
     Verdicts,
     drafter_key,
 )
+from paceline.speculation.estimate import Calibration
 from paceline.speculation.fields import require
 from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, check_columns, merge
 from verifier_service.session import Attachment, DrafterLink, Session
+from verifier_service.switch import Switch
 from verifier_service.table import SessionTable
 
 EARLY_JOIN_SECONDS = 2.0
@@ -31,9 +33,10 @@ MAX_ENTRIES = 1024
 class Drafting:
     """Drafters' side of the sessions in a table. Nothing here can end a session or change its text."""
 
-    def __init__(self, table: SessionTable, vocabulary_size: int, clock: Callable[[], float]) -> None:
-        self._table, self._vocabulary_size, self._clock = table, vocabulary_size, clock
+    def __init__(self, table: SessionTable, vocabulary_size: int, switch: Switch, clock: Callable[[], float]) -> None:
+        self._table, self._vocabulary_size, self._switch, self._clock = table, vocabulary_size, switch, clock
         self._early: list[tuple[float, Join, DrafterLink]] = []
+        self._calibrations: dict[str, Calibration] = {}
 
     @property
     def waiting(self) -> bool:
@@ -125,14 +128,14 @@ class Drafting:
         if refusal:
             link.send(Verdicts(rejected=(refusal,)))
             return
-        attachment = session.attach(join.drafter_id, join.incarnation, link, self._clock())
+        calibration = self._calibrations.setdefault(join.drafter_id, Calibration())
+        attachment = session.attach(join.drafter_id, join.incarnation, link, calibration, self._clock())
+        attachment.on = self._switch.on(session, join.drafter_id)
         shared = join.have_length
         if shared > len(session.tokens) or session.hashes[shared] != join.prefix_hash:
             shared = session.opening.prompt_length
-        missing = tuple(session.tokens[shared:])
-        link.send(
-            Verdicts(joined=(Joined(session.session_id, session.epoch, shared, missing, attachment.source.node_limit),))
-        )
+        missing, limit = tuple(session.tokens[shared:]), attachment.source.node_limit(credit=attachment.on)
+        link.send(Verdicts(joined=(Joined(session.session_id, session.epoch, shared, missing, limit),)))
 
     def _merge(self, nodes: DraftNodes, link: DrafterLink) -> None:
         found = self._attachment(nodes.session_id, nodes.epoch, link)
@@ -141,12 +144,11 @@ class Drafting:
         session, attachment = found
         columns, tree = nodes.columns, session.tree
         check_columns(columns, attachment.source, tree.root.position, self._vocabulary_size)
-        added = merge(tree, session.tokens, attachment.source, columns)
+        added = merge(tree, session.tokens, attachment.source, columns, attachment.calibration.trust)
         for node in added:
             node.post_verify = session.in_flight
         if added:
-            gain = attachment.calibration.factor * tree.expected_gain(added, session.max_draft_nodes)
-            attachment.rhythm.nodes(self._clock(), gain)
+            attachment.rhythm.nodes(self._clock(), tree.expected_gain(added, session.max_draft_nodes))
 
     def _round_complete(self, complete: RoundComplete, link: DrafterLink) -> None:
         found = self._attachment(complete.session_id, complete.epoch, link)

@@ -14,6 +14,7 @@ from paceline.engine.runner import ModelRunner, Numerics
 from paceline.engine.warmup import warm_up
 from paceline.engine.weights import weights_digest
 from paceline.messages import Fingerprint, ModelInfo, TokenizerFiles
+from paceline.speculation.cost import CostCurve
 from verifier_service.config import VerifierConfig
 
 
@@ -22,6 +23,7 @@ class Target:
     """A loaded target model with its tokenizer's files."""
 
     runner: ModelRunner
+    cost: CostCurve
     info: ModelInfo
     fingerprint: Fingerprint
     tokenizer: TokenizerFiles
@@ -38,7 +40,7 @@ def load_target(config: VerifierConfig) -> Target:
         dtype=config.dtype,
         numerics=Numerics(config.numerics),
     )
-    warm_up(runner)
+    cost = warm_up(runner)
     info = ModelInfo(
         name=config.model or Path(config.target).absolute().name,
         vocabulary_size=runner.config.vocabulary_size,
@@ -54,4 +56,4 @@ def load_target(config: VerifierConfig) -> Target:
         tensor_parallel_size=1,
         numerics=config.numerics,
     )
-    return Target(runner, info, fingerprint, read_tokenizer(directory))
+    return Target(runner, cost, info, fingerprint, read_tokenizer(directory))

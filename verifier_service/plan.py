@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from paceline.engine.batch import Rows
 from paceline.engine.cache import ROOT
 from paceline.engine.cache import Sequence as CacheSequence
+from paceline.speculation.cost import CostCurve, nodes_that_pay
 from paceline.speculation.policy import Mode
 from paceline.speculation.schedule import share_prefill
+from paceline.speculation.select import select_across, select_alone
 from paceline.speculation.tree import Selection
 from verifier_service.session import Session
 from verifier_service.table import SessionTable
@@ -41,8 +43,9 @@ class Entry:
 Plan = list[Entry]
 
 
-def make_plan(table: SessionTable, now: float) -> Plan:
-    """Every session that is ready gets its root, prompts get their chunk, nodes what remains; empty: nothing to do yet.
+def make_plan(table: SessionTable, cost: CostCurve, now: float) -> Plan:
+    """Every session that is ready gets its root, prompts get their chunk, nodes what remains as far as they pay; empty:
+    nothing to do yet.
 
     When blocks run out those of the highest rank go on: a session of lower rank is preempted for them or sits out.
     """
@@ -51,24 +54,41 @@ def make_plan(table: SessionTable, now: float) -> Plan:
     prefill = list(_prefill_entries(table))
     roots = [session for session in roots if session.sequence is not None]
     taken = len(roots) + sum(len(entry.token_ids) for entry in prefill)
-    plan = [*_decode_entries(roots, max(0, table.limits.max_rows - taken), now), *prefill]
+    selections = _select(roots, taken, table.limits.max_rows, cost)
+    plan = [*(_decode_entry(*pair, now) for pair in zip(roots, selections, strict=True)), *prefill]
     for entry in plan:
         entry.session.in_flight, entry.session.launched_at = True, now
     return plan
 
 
-def _decode_entries(roots: Sequence[Session], room: int, now: float) -> Iterator[Entry]:
-    for session in roots:
-        sequence = session.sequence
-        assert sequence is not None, "roots have been given room"
-        session.counters.verifier_wait_seconds += now - session.rooted_at
-        session.counters.pre_verify_steps += session.mode is Mode.OVERLAPPED and bool(session.attachments)
-        selection = session.select(room)
-        fitting = sequence.stretch(1 + len(selection.nodes)) - 1
-        if fitting < len(selection.nodes):
-            selection = session.select(fitting)
-        room -= len(selection.nodes)
-        yield Entry(session, sequence, (session.tree.root.token_id, *selection.token_ids), selection)
+def _select(roots: Sequence[Session], taken: int, max_rows: int, cost: CostCurve) -> list[Selection]:
+    """The nodes of each root's session. Lockstep rounds are verified whole; of all others what pays is taken.
+
+    ``taken`` rows are in the step already.
+    """
+    rounds = {
+        session.session_id: select_alone(session.candidate()) for session in roots if session.mode is Mode.LOCKSTEP
+    }
+    free = [session for session in roots if session.session_id not in rounds]
+    rows = taken + sum(len(selection.nodes) for selection in rounds.values())
+
+    def how_many_pay(gains: Sequence[float]) -> int:
+        return nodes_that_pay(gains, len(roots), lambda nodes: cost(rows + nodes, len(roots)))
+
+    chosen = select_across([session.candidate() for session in free], max_rows - rows, how_many_pay)
+    chosen_of = dict(zip((session.session_id for session in free), chosen, strict=True))
+    return [(rounds | chosen_of)[session.session_id] for session in roots]
+
+
+def _decode_entry(session: Session, selection: Selection, now: float) -> Entry:
+    sequence = session.sequence
+    assert sequence is not None, "roots have been given room"
+    session.counters.verifier_wait_seconds += now - session.rooted_at
+    session.counters.pre_verify_steps += session.mode is Mode.OVERLAPPED and bool(session.attachments)
+    fitting = sequence.stretch(1 + len(selection.nodes)) - 1
+    if fitting < len(selection.nodes):
+        selection = select_alone(session.candidate(fitting))
+    return Entry(session, sequence, (session.tree.root.token_id, *selection.token_ids), selection)
 
 
 def _prefill_entries(table: SessionTable) -> Iterator[Entry]:

@@ -27,10 +27,12 @@ from paceline.messages import (
     Status,
     Verdicts,
 )
+from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
+from verifier_service.switch import Switch
 from verifier_service.table import MAX_TAIL, Limits, SessionTable
 
 
@@ -38,14 +40,21 @@ class Verifier:
     """Sessions of one target model and the steps that move them on."""
 
     def __init__(
-        self, runner: ModelRunner, model: ModelInfo, limits: Limits, clock: Callable[[], float] = time.monotonic
+        self,
+        runner: ModelRunner,
+        model: ModelInfo,
+        limits: Limits,
+        cost: CostCurve = FREE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``cost``: what steps of this runner cost, as ``warm_up`` has measured."""
         self.model, self.limits = model, limits
         self.changed = threading.Condition()
         self._runner = runner
         self._table = SessionTable(runner, limits, clock)
-        self._drafting = Drafting(self._table, model.vocabulary_size, clock)
-        self._stepper = Stepper(self._table, model.stop_token_ids, clock)
+        switch = Switch()
+        self._drafting = Drafting(self._table, model.vocabulary_size, switch, clock)
+        self._stepper = Stepper(self._table, model.stop_token_ids, cost, switch, clock)
         self._clock = clock
         self._news = False
 
@@ -125,7 +134,7 @@ class Verifier:
         if command.mode is not None:
             session.mode = command.mode
             for attachment in session.attachments.values():
-                verdict = session.verdict(attachment, len(session.tokens), (), command.mode)
+                verdict = session.verdict(attachment, command.mode)
                 attachment.link.send(Verdicts(verdicts=(verdict,)))
         if command.max_draft_nodes is not None:
             session.max_draft_nodes = min(command.max_draft_nodes, MAX_TAIL - 1)
@@ -137,7 +146,7 @@ class Verifier:
         session.ended = reason
         self._table.forget(session)
         for attachment in session.attachments.values():
-            verdict = session.verdict(attachment, len(session.tokens), ())
+            verdict = session.verdict(attachment)
             attachment.link.send(Verdicts(verdicts=(verdict,)))
 
     # -- what drafters say ---------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from paceline.engine.blocks import PrefixKeys
@@ -25,7 +25,11 @@ from paceline.speculation.merge import DraftSource
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, seconds_to_wait
 from paceline.speculation.prefix import EMPTY, extend_hash
+from paceline.speculation.select import Candidate
 from paceline.speculation.tree import DraftTree, Node, Selection
+
+TOLD_TOGETHER = 64
+"""Tokens after which a drafter that does not draft is told of them."""
 
 
 class GatewayLink(Protocol):
@@ -47,7 +51,12 @@ class Attachment:
     source: DraftSource
     link: DrafterLink
     rhythm: Rhythm
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: Calibration
+    """The drafter's, over all sessions."""
+    told: int
+    """Tokens of the text that it has been told."""
+    on: bool = True
+    """Whether it is to draft; else it gets no credit, and hears of the text only now and then."""
     complete_root: int = -1
     """Lockstep: the root that its last round was complete for."""
 
@@ -122,27 +131,28 @@ class Session:
         """All K/V before the root is in the cache."""
         return self.sequence is not None and self.missing == 1
 
-    def select(self, most: int) -> Selection:
-        """The nodes of the next step: the likeliest ones, and none deeper than what may still be emitted."""
-        budget = 0 if self.mode is Mode.OFF else max(0, min(self.max_draft_nodes, most))
+    def candidate(self, most: int | None = None) -> Candidate:
+        """What the next step may take: its node budget, at most ``most``, nothing deeper than may still be emitted."""
+        budget = 0 if self.mode is Mode.OFF else self.max_draft_nodes
         depth = min(self.opening.speculation.draft_depth, self.room - 1)
-        return self.tree.select(budget, depth, floor=float("-inf"))
+        return Candidate(self.tree, budget if most is None else min(budget, most), depth)
 
     def seconds_to_wait(self, now: float) -> float:
         """How long a step should wait for drafts, unless they come; 0: launch with what has arrived.
 
         Never longer in all than a step takes: a drafter can cost no more than that, whatever it makes us believe.
         """
-        if self.mode is Mode.OFF or not self.attachments or not self.max_draft_nodes or self.room == 1:
+        drafting = [attachment for attachment in self.attachments.values() if attachment.on]
+        if self.mode is Mode.OFF or not drafting or not self.max_draft_nodes or self.room == 1:
             return 0.0
         waited = now - self.rooted_at
         if self.mode is Mode.LOCKSTEP:
-            complete = all(a.complete_root == self.tree.root.position for a in self.attachments.values())
+            complete = all(a.complete_root == self.tree.root.position for a in drafting)
             return 0.0 if complete else max(0.0, LOCKSTEP_TIMEOUT_SECONDS - waited)
         patience = self.usual_step.get(0.0) - waited
         if patience <= 0:
             return 0.0
-        outlooks = [a.rhythm.outlook(now) for a in self.attachments.values()]
+        outlooks = [attachment.rhythm.outlook(now) for attachment in drafting]
         wait = seconds_to_wait((outlook for outlook in outlooks if outlook is not None), self.rate(now))
         return min(wait, patience)
 
@@ -179,7 +189,8 @@ class Session:
         self.tree.advance(decision.token_ids)
         self.rooted_at = now
         for attachment in self.attachments.values():
-            attachment.rhythm.verdict(now)
+            if attachment.on:
+                attachment.rhythm.verdict(now)
         if decision.stopped:
             self.ended = FinishReason.STOP
         elif self.room == 0:
@@ -200,15 +211,14 @@ class Session:
                 self._source(drafter_id).uniquely_accepted += len(node.sources) == 1
 
     def _calibrate(self, selection: Selection, accepted: Sequence[Node]) -> None:
+        """Puts to the test what drafters said of the nodes whose parent was accepted."""
+        parents = {self.tree.root, *accepted}
+        tested = [node for node in selection.nodes if node.parent in parents]
         for drafter_id, attachment in self.attachments.items():
-            own = [score for node, score in self._scored(selection) if drafter_id in node.sources]
-            if own:
+            said = [node.sources[drafter_id] for node in tested if drafter_id in node.sources]
+            if said:
                 right = sum(drafter_id in node.sources for node in accepted)
-                attachment.calibration.add(sum(math.exp(score) for score in own), right)
-
-    @staticmethod
-    def _scored(selection: Selection) -> Iterator[tuple[Node, float]]:
-        return zip(selection.nodes, selection.path_scores, strict=True)
+                attachment.calibration.add(sum(map(math.exp, said)), right)
 
     def _source(self, drafter_id: str) -> DraftSource:
         attachment = self.attachments.get(drafter_id)
@@ -220,31 +230,38 @@ class Session:
         if attachment:
             self.gone[drafter_id] = attachment
 
-    def attach(self, drafter_id: str, incarnation: int, link: DrafterLink, now: float) -> Attachment:
-        """Gives a drafter a place, with what is known of it if it was here before."""
+    def attach(
+        self, drafter_id: str, incarnation: int, link: DrafterLink, calibration: Calibration, now: float
+    ) -> Attachment:
+        """Gives a drafter a place, with what is known of it if it was here before; it is about to be told all."""
         self.detach(drafter_id)
-        attachment = self.gone.pop(drafter_id, None) or Attachment(DraftSource(drafter_id), link, Rhythm(now))
-        attachment.link, attachment.complete_root = link, -1
+        attachment = self.gone.pop(drafter_id, None) or Attachment(
+            DraftSource(drafter_id), link, Rhythm(now), calibration, told=len(self.tokens)
+        )
+        attachment.link, attachment.complete_root, attachment.told = link, -1, len(self.tokens)
         attachment.rhythm.verdict(now)
         if attachment.source.incarnation != incarnation:
             attachment.source.restart(incarnation)
         self.attachments[drafter_id] = attachment
         return attachment
 
-    def verdict(
-        self, attachment: Attachment, position: int, token_ids: tuple[int, ...], mode: Mode | None = None
-    ) -> Verdict:
-        """What this drafter hears: the tokens committed from ``position`` on, and the mode if it changed."""
+    def verdict(self, attachment: Attachment, mode: Mode | None = None) -> Verdict:
+        """What this drafter hears: the tokens that it has not been told, its credit, and the mode if it changed."""
+        position, attachment.told = attachment.told, len(self.tokens)
         return Verdict(
             session_id=self.session_id,
             epoch=self.epoch,
             position=position,
-            token_ids=token_ids,
+            token_ids=tuple(self.tokens[position:]),
             prefix_hash=self.hashes[-1],
             ended=self.ended is not None,
-            node_limit=attachment.source.node_limit,
+            node_limit=attachment.source.node_limit(credit=attachment.on),
             mode=mode,
         )
+
+    def must_tell(self, attachment: Attachment) -> bool:
+        """Whether a drafter is to hear of a step now; one that does not draft is told when it is worth a message."""
+        return attachment.on or self.ended is not None or len(self.tokens) - attachment.told >= TOLD_TOGETHER
 
     def usage(self) -> Usage:
         prompt = self.opening.prompt_length

@@ -9,11 +9,13 @@ from paceline.engine.cache import ROOT
 from paceline.engine.runner import Logits
 from paceline.messages import CommittedTokens, FinishReason, SessionEvent
 from paceline.speculation.accept import Decision, walk
+from paceline.speculation.cost import CostCurve
 from paceline.speculation.sampling import NotANumber, check_logits, choose
 from paceline.speculation.tree import Selection
 from verifier_service.outbox import Outbox
 from verifier_service.plan import Entry, Plan, make_plan
 from verifier_service.session import Session
+from verifier_service.switch import Switch
 from verifier_service.table import SessionTable
 
 
@@ -37,8 +39,16 @@ NOTHING = Selection((), (), ())
 class Stepper:
     """The three parts of a step that are not the forward. ``launch`` and ``commit`` need the verifier's lock."""
 
-    def __init__(self, table: SessionTable, stop_token_ids: Sequence[int], clock: Callable[[], float]) -> None:
-        self._table, self._stop, self._clock = table, frozenset(stop_token_ids), clock
+    def __init__(
+        self,
+        table: SessionTable,
+        stop_token_ids: Sequence[int],
+        cost: CostCurve,
+        switch: Switch,
+        clock: Callable[[], float],
+    ) -> None:
+        self._table, self._stop = table, frozenset(stop_token_ids)
+        self._cost, self._switch, self._clock = cost, switch, clock
 
     def launch(self) -> Plan:
         """Admits what has room and plans the step; empty: nothing to do yet."""
@@ -47,7 +57,7 @@ class Stepper:
         for session in self._table.admit():
             if session.admitted(now):
                 session.gateway.send([SessionEvent(session.session_id, session.epoch, opened=True)])
-        return make_plan(self._table, now)
+        return make_plan(self._table, self._cost, now)
 
     # -- decide --------------------------------------------------------------------------------------------------------
 
@@ -83,6 +93,8 @@ class Stepper:
     def commit(self, plan: Plan, outcomes: Sequence[Outcome]) -> Outbox:
         """Makes the outcomes part of the texts; returns what there is to tell."""
         outbox, now = Outbox(), self._clock()
+        emitted = [len(outcome.token_ids) if isinstance(outcome, Decision) else 0 for outcome in outcomes]
+        self._switch.observe(plan, emitted, len(self._table.running), now)
         for entry, outcome in zip(plan, outcomes, strict=True):
             session = entry.session
             session.in_flight = False
@@ -104,6 +116,8 @@ class Stepper:
                     assert entry.selection is not None, "else it is a last chunk"
                     session.usual_step.add(now - session.launched_at)
                     self._commit_tokens(entry, (0, *outcome.accepted_rows), entry.selection, outcome, outbox)
+        for session, attachment in self._switch.changes(self._table.running.values()):
+            outbox.verdict(attachment.link, session.verdict(attachment))
         return outbox
 
     def _commit_tokens(
@@ -135,6 +149,7 @@ class Stepper:
         )
         outbox.event(session.gateway, event)
         for attachment in session.attachments.values():
-            outbox.verdict(attachment.link, session.verdict(attachment, position, token_ids))
+            if session.must_tell(attachment):
+                outbox.verdict(attachment.link, session.verdict(attachment))
         if ended:
             self._table.forget(session)

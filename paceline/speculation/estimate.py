@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,8 @@ DEFAULT_KAPPA = 1.0
 """Score scale of a draft model trained on its target; measured on the embedded pair (docs/log.md)."""
 
 _PRIOR_TOKENS = 2.0
-_MEMORY = 0.95
+_MEMORY = 0.97
+_LEAST_FACTOR, _LARGEST_FACTOR = 1e-3, 2.0
 
 
 def rank_children(scores: Floats, width: int, kappa: float) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -32,22 +35,28 @@ def rank_children(scores: Floats, width: int, kappa: float) -> tuple[npt.NDArray
 
 
 class Calibration:
-    """How a drafter's estimates compare with what was accepted of it: a factor for its estimates of path probability.
+    """How a drafter's estimates of log P(accepted | parent accepted) compare with what came of them.
 
-    Before anything is known of a drafter half of what it says is believed.
+    Kept per drafter, over all sessions. Before anything is known of it half of what it says is believed.
     """
 
     def __init__(self) -> None:
         self._expected, self._accepted = _PRIOR_TOKENS, 0.5 * _PRIOR_TOKENS
 
     def add(self, expected: float, accepted: float) -> None:
-        """After a step: the accepted tokens that its verified nodes promised, and those that came."""
+        """After a step: what it promised of the nodes that were put to the test, their parents being accepted, and how
+        many of them were accepted."""
         self._expected = _MEMORY * self._expected + expected
         self._accepted = _MEMORY * self._accepted + accepted
 
     @property
     def factor(self) -> float:
         return self._accepted / self._expected if self._expected > 0 else 0.0
+
+    @property
+    def trust(self) -> float:
+        """Logarithm by which its estimates are corrected."""
+        return math.log(min(max(self.factor, _LEAST_FACTOR), _LARGEST_FACTOR))
 
 
 class MovingAverage:

@@ -24,6 +24,8 @@ MAX_NODES_PER_MESSAGE = 4096
 CREDIT = 512
 """Nodes that a drafter may be ahead of what the verifier has seen of it."""
 MIN_LOG_SCORE = -50.0
+SUREST = -0.01
+"""Nobody is surer of a token than that, whatever they say."""
 _KEEP_REFERENCES = 2048
 
 
@@ -53,17 +55,35 @@ class DraftSource:
     verified: int = 0
     accepted: int = 0
     uniquely_accepted: int = 0
+    granted: int = CREDIT
+    """Highest node id that it was ever told it may send; what is on its way when credit is taken back is no fault."""
     references: dict[int, Node] = field(default_factory=dict)
 
-    @property
-    def node_limit(self) -> int:
-        """Highest node id that may be sent; absolute, so that a lost or repeated grant is harmless."""
-        return self.last_node_id + CREDIT
+    def node_limit(self, *, credit: bool) -> int:
+        """Highest node id that may be sent; absolute, so that a lost or repeated grant is harmless.
+
+        Without credit it is the last one that has come: the drafter is to stop.
+        """
+        limit = self.last_node_id + (CREDIT if credit else 0)
+        self.granted = max(self.granted, limit)
+        return limit
 
     def restart(self, incarnation: int) -> None:
         """A new incarnation counts its nodes from 1 again."""
-        self.incarnation, self.last_node_id = incarnation, 0
+        self.incarnation, self.last_node_id, self.granted = incarnation, 0, CREDIT
         self.references.clear()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A drafter's log P(accepted | parent accepted), and what its record makes of that."""
+
+    said: float
+    trust: float
+
+    @property
+    def corrected(self) -> float:
+        return min(self.said + self.trust, SUREST)
 
 
 def check_columns(columns: NodeColumns, source: DraftSource, root_position: int, vocabulary_size: int) -> None:
@@ -78,7 +98,7 @@ def check_columns(columns: NodeColumns, source: DraftSource, root_position: int,
     require(count <= MAX_NODES_PER_SESSION, "token_ids", count, f"at most {MAX_NODES_PER_SESSION} nodes per message")
     require(columns.first_node_id >= 1, "first_node_id", columns.first_node_id, "at least 1")
     last = columns.first_node_id + count - 1
-    require(last <= source.node_limit, "first_node_id", last, f"ids up to node_limit {source.node_limit}")
+    require(last <= source.granted, "first_node_id", last, f"ids up to node_limit {source.granted}")
     if columns.root_position > root_position:
         raise FieldError("root_position", columns.root_position, f"a committed position, up to {root_position}")
     if not count:
@@ -92,10 +112,13 @@ def check_columns(columns: NodeColumns, source: DraftSource, root_position: int,
     require(bool(np.isfinite(columns.log_scores).all()), "log_scores", "not finite", "finite log-probabilities")
 
 
-def merge(tree: DraftTree, committed: Sequence[int], source: DraftSource, columns: NodeColumns) -> list[Node]:
+def merge(
+    tree: DraftTree, committed: Sequence[int], source: DraftSource, columns: NodeColumns, trust: float = 0.0
+) -> list[Node]:
     """Adds ``columns`` to ``tree`` and returns those of its nodes that are new there.
 
-    ``committed`` are all tokens of the session up to the root. The columns have passed ``check_columns``.
+    ``committed`` are all tokens of the session up to the root. The columns have passed ``check_columns``. ``trust`` is
+    the logarithm by which the source's estimates are corrected (``estimate.Calibration``).
     """
     anchor = Node(committed[columns.root_position], columns.root_position, None, 0.0, State.COMMITTED)
     added: list[Node] = []
@@ -106,7 +129,8 @@ def merge(tree: DraftTree, committed: Sequence[int], source: DraftSource, column
         source.last_node_id = node_id
         source.proposed += 1
         parent = anchor if parent_id == 0 else source.references.get(parent_id)
-        node, new = _resolve(tree, committed, parent, token_id, min(max(log_score, MIN_LOG_SCORE), 0.0), source)
+        said = min(max(log_score, MIN_LOG_SCORE), 0.0)
+        node, new = _resolve(tree, committed, parent, token_id, Estimate(said, trust), source)
         if node is None:
             source.stale += 1
             continue
@@ -119,7 +143,12 @@ def merge(tree: DraftTree, committed: Sequence[int], source: DraftSource, column
 
 
 def _resolve(
-    tree: DraftTree, committed: Sequence[int], parent: Node | None, token_id: int, log_score: float, source: DraftSource
+    tree: DraftTree,
+    committed: Sequence[int],
+    parent: Node | None,
+    token_id: int,
+    estimate: Estimate,
+    source: DraftSource,
 ) -> tuple[Node | None, bool]:
     if parent is None or parent.state is State.DEAD:
         return None, False
@@ -133,7 +162,7 @@ def _resolve(
     full = crowded or holder.position + 1 - root.position > MAX_DEPTH
     if full and token_id not in holder.children:
         return None, False
-    return tree.add(holder, token_id, log_score, source.drafter_id)
+    return tree.add(holder, token_id, estimate.corrected, source.drafter_id, estimate.said)
 
 
 def _forget(source: DraftSource, oldest_position: int) -> None:

@@ -7,6 +7,7 @@ Positions are absolute, so a node keeps its place when the root moves below it. 
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,8 @@ class Node:
         self.log_score = log_score
         self.state = state
         self.children: dict[int, Node] = {}
-        self.sources: set[str] = set()
+        self.sources: dict[str, float] = {}
+        """Who proposed it, and what each of them said of it: log P(accepted | parent accepted)."""
         self.owner = ""
         self.post_verify = False
         """Verifier: it came while a step of its session was in flight."""
@@ -71,15 +73,21 @@ class DraftTree:
         self.owned: Counter[str] = Counter()
         """Live nodes by the source that proposed them first."""
 
-    def add(self, parent: Node, token_id: int, log_score: float, source: str = "") -> tuple[Node, bool]:
-        """The child of ``parent`` with this token, and whether it is new; a known one takes the larger estimate."""
+    def add(
+        self, parent: Node, token_id: int, log_score: float, source: str = "", said: float | None = None
+    ) -> tuple[Node, bool]:
+        """The child of ``parent`` with this token, and whether it is new; a known one takes the larger estimate.
+
+        ``said`` is the source's own estimate where ``log_score`` is a corrected one.
+        """
+        said = log_score if said is None else said
         node = parent.children.get(token_id)
         if node is not None:
             node.log_score = max(node.log_score, log_score)
-            node.sources.add(source)
+            node.sources[source] = said
             return node, False
         node = Node(token_id, parent.position + 1, parent, log_score, State.LIVE)
-        node.sources.add(source)
+        node.sources[source] = said
         node.owner = source
         parent.children[token_id] = node
         self._count(node, 1)
@@ -150,18 +158,14 @@ class DraftTree:
                 gain += math.exp(score)
         return gain
 
-    def select(self, budget: int, max_depth: int, floor: float) -> Selection:
-        """The best ``budget`` nodes down to ``max_depth`` levels whose path log-probability is above ``floor``."""
+    def best(self, budget: int, max_depth: int) -> Iterator[tuple[float, Node]]:
+        """The best ``budget`` nodes down to ``max_depth`` levels, by falling path log-probability."""
         last_position = self.root.position + max_depth
-        chosen: dict[Node, float] = {}
-        for score, node in self.best_first():
-            if len(chosen) >= budget or score < floor:
-                break
-            if node.position <= last_position:
-                chosen[node] = score
-        return self._in_rows(chosen)
+        shallow = (item for item in self.best_first() if item[1].position <= last_position)
+        return itertools.islice(shallow, max(0, budget))
 
-    def _in_rows(self, chosen: dict[Node, float]) -> Selection:
+    def in_rows(self, chosen: dict[Node, float]) -> Selection:
+        """Nodes with their path scores as the rows of a step; with a node its ancestors must be among them."""
         nodes: list[Node] = []
         parents: list[int] = []
         stack = [(child, 0) for child in _worst_first(self.root, chosen)]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paceline.speculation.select import Candidate, select_alone
 from paceline.speculation.tree import DraftTree, Node, State
 
 
@@ -24,7 +25,7 @@ def test_equal_paths_merge_and_keep_the_larger_estimate() -> None:
     second, new_second = tree.add(tree.root, 7, -1.0, "b")
     assert first is second
     assert (new_first, new_second, tree.size) == (True, False, 1)
-    assert (first.log_score, first.sources, first.position) == (-1.0, {"a", "b"}, 6)
+    assert (first.log_score, first.sources, first.position) == (-1.0, {"a": -2.0, "b": -1.0}, 6)
 
 
 def test_advance_keeps_the_branch_and_kills_the_rest() -> None:
@@ -51,11 +52,11 @@ def test_selection_takes_the_likeliest_paths_in_depth_first_order() -> None:
     poor, _ = tree.add(tree.root, 2, math.log(0.3))
     tree.add(good, 3, math.log(0.9))
     tree.add(poor, 4, math.log(0.1))
-    chosen = tree.select(budget=3, max_depth=8, floor=-math.inf)
+    chosen = select_alone(Candidate(tree, budget=3, max_depth=8))
     assert (chosen.token_ids, chosen.parents) == ((1, 3, 2), (0, 1, 0))
-    assert tree.select(budget=3, max_depth=1, floor=-math.inf).token_ids == (1, 2)
-    assert tree.select(budget=3, max_depth=8, floor=math.log(0.5)).token_ids == (1, 3)
-    assert tree.select(budget=0, max_depth=8, floor=-math.inf).token_ids == ()
+    assert chosen.path_scores == pytest.approx((math.log(0.6), math.log(0.54), math.log(0.3)))
+    assert select_alone(Candidate(tree, budget=3, max_depth=1)).token_ids == (1, 2)
+    assert select_alone(Candidate(tree, budget=0, max_depth=8)).token_ids == ()
 
 
 def test_expected_gain_counts_only_new_nodes_within_the_budget() -> None:
@@ -86,7 +87,7 @@ def test_laws_of_any_history(paths: list[list[int]], moves: list[list[int]], bud
         live = set(tree.live())
         assert tree.size == len(live)
         assert all((node.state is State.LIVE) == (node in live) for node in seen)
-        selection = tree.select(budget, 64, -math.inf)
+        selection = select_alone(Candidate(tree, budget, 64))
         assert len(selection.nodes) == min(budget, tree.size)
         rows = (tree.root, *selection.nodes)
         for row, (node, parent) in enumerate(zip(selection.nodes, selection.parents, strict=True), 1):

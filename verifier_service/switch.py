@@ -1,0 +1,43 @@
+"""Which drafters draft for overlapped sessions, decided by what steps with and without them have brought."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from paceline.speculation.policy import Mode
+from paceline.speculation.trials import Trials
+from verifier_service.plan import Plan
+from verifier_service.session import Attachment, Session
+
+
+class Switch:
+    """Feeds ``Trials`` with steps and carries out what they say."""
+
+    def __init__(self) -> None:
+        self._trials = Trials()
+        self._committed_at = 0.0
+
+    def on(self, session: Session, drafter_id: str) -> bool:
+        """Whether a drafter is to draft for a session; in lockstep a round of every drafter is what was asked for."""
+        return session.mode is not Mode.OVERLAPPED or self._trials.on(drafter_id)
+
+    def observe(self, plan: Plan, tokens: Sequence[int], running: int, now: float) -> None:
+        """After a step that emitted so many tokens for each entry. Only steps that compare count: no prefill, all
+        overlapped, all with drafters."""
+        started, self._committed_at = self._committed_at, now
+        sessions = [entry.session for entry in plan if entry.selection is not None]
+        alike = all(session.mode is Mode.OVERLAPPED and session.attachments for session in sessions)
+        if len(sessions) < len(plan) or not alike:
+            return
+        drafters = {drafter_id for session in sessions for drafter_id in session.attachments}
+        started = max(started, min(session.rooted_at for session in sessions))
+        self._trials.step(drafters, running, sum(tokens), now - started)
+
+    def changes(self, sessions: Iterable[Session]) -> Iterator[tuple[Session, Attachment]]:
+        """Switches drafters on and off; the places that have changed."""
+        for session in sessions:
+            for drafter_id, attachment in session.attachments.items():
+                on = self.on(session, drafter_id)
+                if on is not attachment.on:
+                    attachment.on = on
+                    yield session, attachment
