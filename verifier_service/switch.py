@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from paceline.speculation.policy import Mode
 from paceline.speculation.trials import Trials
 from verifier_service.plan import Plan
 from verifier_service.session import Attachment, Session
+
+logger = logging.getLogger(__name__)
 
 
 class Switch:
@@ -31,7 +35,13 @@ class Switch:
             return
         drafters = {drafter_id for session in sessions for drafter_id in session.attachments}
         started = max(started, min(session.rooted_at for session in sessions))
+        before = {drafter_id: self._trials.usual(drafter_id) for drafter_id in drafters}
         self._trials.step(drafters, running, sum(tokens), now - started)
+        for drafter_id, usual in before.items():
+            if self._trials.usual(drafter_id) is not usual:
+                gain = math.exp(self._trials.gain(drafter_id) or 0.0)
+                word = "no longer drafts" if usual else "drafts again"
+                logger.info("%s %s for %d sessions: %.2f times the tokens/s", drafter_id, word, running, gain)
 
     def changes(self, sessions: Iterable[Session]) -> Iterator[tuple[Session, Attachment]]:
         """Switches drafters on and off; the places that have changed."""

@@ -15,15 +15,18 @@ from enum import Enum
 
 WINDOW = 32
 """Steps of a stretch that are compared; with some two tokens a step its rate is known to a tenth."""
-SETTLE = 6
+LEAST = 8
+"""Steps that every stretch has."""
+SETTLE = 4
 """Steps after a switch that do not count: a drafter catches up, or its last nodes are used up."""
-FIRST_GAP, LONGEST_GAP = 48, 6144
+FIRST_GAP, LONGEST_GAP = 24, 6144
 """Steps between two trials of a drafter; four times as many whenever a trial confirms what is known."""
 BAND = 1.7
-"""A stretch of n steps whose rate is off by more than BAND / sqrt(n), as a logarithm, needs no more steps."""
+"""A stretch of n texts' steps whose rate is off by more than BAND / sqrt(n), as a logarithm, needs no more."""
 MARGIN = 0.02
 """A drafter is switched for good only when it is so much better or worse than none, as a logarithm."""
 _WEIGHT = 0.5
+_LEVEL_WEIGHT, _HYSTERESIS = 0.3, 0.75
 
 
 class _Phase(Enum):
@@ -64,12 +67,12 @@ class _Stretch:
     def full(self) -> bool:
         return len(self.steps) == WINDOW
 
-    def differs_from(self, other: _Stretch) -> bool:
-        """Clearly so, without more steps."""
+    def differs_from(self, other: _Stretch, sessions: int) -> bool:
+        """Clearly so, without more steps; the more sessions, the less chance is in a step."""
         count = len(self.steps)
-        if count < WINDOW // 4 or min(self.rate, other.rate) <= 0:
+        if count < LEAST or min(self.rate, other.rate) <= 0:
             return False
-        return abs(math.log(self.rate / other.rate)) > BAND / math.sqrt(count)
+        return abs(math.log(self.rate / other.rate)) > BAND / math.sqrt(count * min(sessions, LEAST))
 
     @property
     def rate(self) -> float:
@@ -81,27 +84,30 @@ class Trials:
 
     def __init__(self) -> None:
         self._opinions: dict[tuple[str, int], Opinion] = {}
-        self._crowd = 0
+        self._level, self._crowd = 0.0, 0  # of the logarithm of the number of sessions: smoothed, and as it counts
         self._tried: str | None = None
         self._phase, self._skip = _Phase.STEADY, SETTLE
         self._stretches = {phase: _Stretch() for phase in _Phase}
 
+    def usual(self, drafter_id: str) -> bool:
+        """Whether this drafter drafts with so many sessions running, except in a trial."""
+        return self._known(drafter_id).on
+
     def on(self, drafter_id: str) -> bool:
         """Whether this drafter drafts in the coming steps."""
-        opinion = self._opinions.get((drafter_id, self._crowd))
-        usual = True if opinion is None else opinion.on
-        return not usual if self._phase is _Phase.SWITCHED and self._tried == drafter_id else usual
+        switched = self._phase is _Phase.SWITCHED and self._tried == drafter_id
+        return self.usual(drafter_id) is not switched
 
     def gain(self, drafter_id: str) -> float | None:
         """Logarithm of the rate with it over the rate without, at the present number of sessions; None: not known."""
-        opinion = self._opinions.get((drafter_id, self._crowd))
-        return None if opinion is None else opinion.gain
+        return self._known(drafter_id).gain
 
     def step(self, drafters: Collection[str], sessions: int, tokens: int, seconds: float) -> None:
         """A step of so many sessions emitted so many tokens; ``drafters`` are those attached to them."""
-        crowd = sessions.bit_length()
-        if crowd != self._crowd or (self._tried is not None and self._tried not in drafters):
-            self._crowd = crowd
+        self._level += _LEVEL_WEIGHT * (math.log2(sessions) - self._level)
+        moved = abs(self._level - self._crowd) > _HYSTERESIS
+        if moved or (self._tried is not None and self._tried not in drafters):
+            self._crowd = round(self._level)
             self._start_over()
         for drafter_id in drafters:
             self._opinion(drafter_id).due -= 1
@@ -110,13 +116,23 @@ class Trials:
             return
         stretch = self._stretches[self._phase]
         stretch.add(tokens, seconds)
-        if self._phase is _Phase.SWITCHED and stretch.differs_from(self._stretches[_Phase.STEADY]):
+        if self._phase is _Phase.SWITCHED and stretch.differs_from(self._stretches[_Phase.STEADY], sessions):
             self._conclude()
-        elif stretch.full:
+        elif stretch.full or (self._phase is _Phase.STEADY and len(stretch.steps) >= WINDOW // 2):
             self._go_on(drafters)
 
     def _opinion(self, drafter_id: str) -> Opinion:
+        """To be learned with about as many sessions."""
         return self._opinions.setdefault((drafter_id, self._crowd), Opinion())
+
+    def _known(self, drafter_id: str) -> Opinion:
+        """What is known with about as many sessions, or with the number nearest to it; a new one is given a chance."""
+        tried = [
+            (abs(crowd - self._crowd), crowd)
+            for (name, crowd), opinion in self._opinions.items()
+            if name == drafter_id and opinion.gain is not None
+        ]
+        return self._opinions[drafter_id, min(tried)[1]] if tried else Opinion()
 
     def _go_on(self, drafters: Collection[str]) -> None:
         match self._phase:
@@ -135,13 +151,14 @@ class Trials:
 
     def _conclude(self) -> None:
         assert self._tried is not None, "somebody was tried"
-        opinion = self._opinion(self._tried)
+        opinion, usual_on = self._opinion(self._tried), self.usual(self._tried)
         before, after = self._stretches[_Phase.STEADY], self._stretches[_Phase.BACK]
         usual = (before.rate + after.rate) / 2 if after.full else before.rate
         switched = self._stretches[_Phase.SWITCHED].rate
         if min(usual, switched) > 0:
             gain = math.log(usual / switched)
-            opinion.learn(gain if opinion.on else -gain)
+            opinion.on = usual_on
+            opinion.learn(gain if usual_on else -gain)
         self._start_over()
 
     def _start_over(self) -> None:
