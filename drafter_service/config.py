@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.checkpoint import check_reference
+from paceline.emulation import Pace, Wire
 from paceline.settings import setting
 from paceline.speculation.fields import require
 
@@ -29,6 +30,8 @@ class DrafterConfig:
     max_context: int = setting("longest text that a drafter without a model follows", 131072)
     stall_seconds: float = setting("not serving while a growth has taken longer than this", 30.0)
     price_per_hour: float = setting("what this worker costs, for experiments", 0.0)
+    emulate_step_time: str = setting("experimental: a forward takes at least so long, as 40ms,per_row=0.1ms", "")
+    emulate_link: str = setting("experimental: the wire to verifiers, as rtt=5ms,jitter=1ms,bandwidth=100mbps", "")
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
@@ -39,6 +42,8 @@ class DrafterConfig:
         if self.kind == "model":
             check_reference("model", self.model or "")
         require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
+        Pace.parse(self.emulate_step_time)
+        Wire.parse(self.emulate_link)
         for field in ("threads", "cache_tokens", "max_sessions", "max_context"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
 

@@ -10,6 +10,7 @@ from grpc import aio
 
 from drafter_service.service import Drafter
 from paceline import rpc, wire
+from paceline.emulation import Wire
 from paceline.errors import PermissionDenied
 from paceline.messages import DraftUpdate
 
@@ -19,8 +20,9 @@ logger = logging.getLogger(__name__)
 class Links:
     """The verifiers that this drafter drafts for; others are not dialled whoever asks."""
 
-    def __init__(self, drafter: Drafter, allowed: Sequence[str]) -> None:
-        self._drafter, self._allowed = drafter, frozenset(allowed)
+    def __init__(self, drafter: Drafter, allowed: Sequence[str], emulated: Wire | None = None) -> None:
+        """``emulated``: a longer wire than there is, for experiments."""
+        self._drafter, self._allowed, self._emulated = drafter, frozenset(allowed), emulated
         self._links: dict[str, rpc.Outgoing[DraftUpdate]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -47,7 +49,13 @@ class Links:
         try:
             async with rpc.channel(address) as connection:
                 stub = wire.verifier_stub(connection)
-                async for verdicts in stub.Speculate(_requests(link)):
+                requests = _requests(link)
+                if self._emulated is not None:
+                    requests = self._emulated.other_direction().carry(requests, wire.size)
+                replies: AsyncIterator[wire.verifier.Verdicts] = stub.Speculate(requests)
+                if self._emulated is not None:
+                    replies = self._emulated.other_direction().carry(replies, wire.size)
+                async for verdicts in replies:
                     self._drafter.receive(wire.from_verdicts(verdicts), link)
         except aio.AioRpcError as error:
             logger.warning("the stream to verifier %s broke: %s", address, error.details())

@@ -60,6 +60,7 @@ def _load_model(config: DrafterConfig) -> tuple[DraftKind, int, int]:
     import torch
 
     from drafter_service.drafters.model import ModelDrafter
+    from paceline.emulation import Pace
     from paceline.engine.runner import ModelRunner
     from paceline.engine.warmup import warm_up
 
@@ -69,4 +70,5 @@ def _load_model(config: DrafterConfig) -> tuple[DraftKind, int, int]:
         resolve(config.model), cache_tokens=config.cache_tokens, device=config.device, dtype=config.dtype
     )
     warm_up(runner)
+    runner.pace = Pace.parse(config.emulate_step_time)
     return ModelDrafter(runner), runner.config.vocabulary_size, runner.config.max_context

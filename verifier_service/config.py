@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.checkpoint import check_reference
+from paceline.emulation import Pace
 from paceline.settings import setting
 from paceline.speculation.fields import require
 
@@ -28,6 +29,7 @@ class VerifierConfig:
     prefill_chunk: int = setting("prompt tokens computed per step, at most", 256)
     max_rows: int = setting("rows of a step, at most: roots, their draft nodes and prompt tokens", 1024)
     stall_seconds: float = setting("not serving while a step has taken longer than this", 30.0)
+    emulate_step_time: str = setting("experimental: a forward takes at least so long, as 40ms,per_row=0.1ms", "")
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
@@ -39,5 +41,6 @@ class VerifierConfig:
         require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
         require(self.max_rows >= self.max_sessions, "max_rows", self.max_rows, "at least max_sessions")
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+        Pace.parse(self.emulate_step_time)
         for field in ("cache_tokens", "max_sessions", "prefill_chunk"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")

@@ -10,6 +10,7 @@ import torch
 
 from paceline import __version__
 from paceline.checkpoint import read_tokenizer, resolve, tokenizer_hash
+from paceline.emulation import Pace
 from paceline.engine.runner import ModelRunner, Numerics
 from paceline.engine.warmup import warm_up
 from paceline.engine.weights import weights_digest
@@ -40,6 +41,7 @@ def load_target(config: VerifierConfig) -> Target:
         dtype=config.dtype,
         numerics=Numerics(config.numerics),
     )
+    runner.pace = Pace.parse(config.emulate_step_time)
     cost = warm_up(runner)
     info = ModelInfo(
         name=config.model or Path(config.target).absolute().name,

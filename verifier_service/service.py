@@ -52,7 +52,7 @@ class Verifier:
         self.changed = threading.Condition()
         self._runner = runner
         self._table = SessionTable(runner, limits, clock)
-        switch = Switch()
+        switch = Switch(cost)
         self._drafting = Drafting(self._table, model.vocabulary_size, switch, clock)
         self._stepper = Stepper(self._table, model.stop_token_ids, cost, switch, clock)
         self._clock = clock

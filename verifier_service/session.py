@@ -176,7 +176,7 @@ class Session:
         if self.decoding_since is None:
             self.decoding_since = now
         for attachment in self.attachments.values():
-            attachment.rhythm.verdict(now)
+            attachment.rhythm.verdict(now, bare=not self.tree.size)
 
     def commit(self, selection: Selection, decision: Decision, now: float) -> None:
         """Makes a decision part of the text: the one place where a session's tokens grow."""
@@ -190,7 +190,7 @@ class Session:
         self.rooted_at = now
         for attachment in self.attachments.values():
             if attachment.on:
-                attachment.rhythm.verdict(now)
+                attachment.rhythm.verdict(now, bare=not self.tree.size)
         if decision.stopped:
             self.ended = FinishReason.STOP
         elif self.room == 0:
@@ -239,7 +239,7 @@ class Session:
             DraftSource(drafter_id), link, Rhythm(now), calibration, told=len(self.tokens)
         )
         attachment.link, attachment.complete_root, attachment.told = link, -1, len(self.tokens)
-        attachment.rhythm.verdict(now)
+        attachment.rhythm.verdict(now, bare=not self.tree.size)
         if attachment.source.incarnation != incarnation:
             attachment.source.restart(incarnation)
         self.attachments[drafter_id] = attachment

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.policy import Mode
 from paceline.speculation.trials import Trials
 from verifier_service.plan import Plan
@@ -17,8 +18,8 @@ logger = logging.getLogger(__name__)
 class Switch:
     """Feeds ``Trials`` with steps and carries out what they say."""
 
-    def __init__(self) -> None:
-        self._trials = Trials()
+    def __init__(self, cost: CostCurve) -> None:
+        self._trials, self._cost = Trials(), cost
         self._committed_at = 0.0
 
     def on(self, session: Session, drafter_id: str) -> bool:
@@ -36,7 +37,8 @@ class Switch:
         drafters = {drafter_id for session in sessions for drafter_id in session.attachments}
         started = max(started, min(session.rooted_at for session in sessions))
         before = {drafter_id: self._trials.usual(drafter_id) for drafter_id in drafters}
-        self._trials.step(drafters, running, sum(tokens), now - started)
+        alone = self._cost(len(sessions), len(sessions))
+        self._trials.step(drafters, running, sum(tokens), now - started, 0.0 if self._cost is FREE else alone)
         for drafter_id, usual in before.items():
             if self._trials.usual(drafter_id) is not usual:
                 gain = math.exp(self._trials.gain(drafter_id) or 0.0)

@@ -125,7 +125,7 @@ class LocalCluster:
     def _start_verifiers(self, model: ModelRoute, threads: int) -> list[str]:
         pool = self.topology.verifiers[model.verifiers]
         arguments = ["--target", model.target, "--model", model.id, "--device", pool.device, "--dtype", pool.dtype]
-        arguments += ["--numerics", pool.numerics]
+        arguments += ["--numerics", pool.numerics, "--emulate-step-time", pool.emulate_step_time]
         names = _replica_names(model.verifiers, pool.replicas)
         return [
             self._spawn(name, "verifier_service", [*arguments, "--name", name, "--threads", str(threads)])
@@ -135,6 +135,7 @@ class LocalCluster:
     def _start_drafters(self, pool_name: str, pool: DrafterPool, verifiers: Sequence[str]) -> list[str]:
         arguments = ["--kind", pool.kind, "--verifiers", ",".join(verifiers), "--device", pool.device]
         arguments += ["--dtype", pool.dtype, "--price-per-hour", str(pool.price_per_hour)]
+        arguments += ["--emulate-step-time", pool.emulate_step_time, "--emulate-link", pool.emulate_link]
         if pool.model:
             arguments += ["--model", pool.model]
         names = _replica_names(pool_name, pool.replicas)

@@ -26,6 +26,7 @@ class VerifierPool:
     tensor_parallel_size: int = 1
     accelerator: str = ""
     price_per_hour: float = 0.0
+    emulate_step_time: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class DrafterPool:
     dtype: str = "float32"
     accelerator: str = ""
     price_per_hour: float = 0.0
+    emulate_step_time: str = ""
+    emulate_link: str = ""
 
 
 @dataclass(frozen=True)

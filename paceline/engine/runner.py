@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence as Seq
 from enum import Enum
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from paceline.emulation import Pace
 from paceline.engine.batch import Rows, build_batch
 from paceline.engine.blocks import BLOCK_SIZE, PrefixKeys
 from paceline.engine.cache import KVCache, Sequence
@@ -44,6 +46,8 @@ class ModelRunner:
         longest = min(config.max_context, blocks * BLOCK_SIZE)
         self.decoder = Decoder(config, weights, longest, deterministic=numerics is Numerics.DETERMINISTIC)
         self.cache = KVCache(config, blocks, self.decoder.device, self.decoder.dtype)
+        self.pace: Pace | None = None
+        """Experimental: how long forwards take at least."""
 
     @classmethod
     def load(
@@ -74,11 +78,13 @@ class ModelRunner:
 
         A prefill group gives ``[1, vocabulary]`` (its last row), any other ``[rows, vocabulary]``.
         """
-        decoder = self.decoder
+        decoder, started = self.decoder, time.perf_counter()
         batch = build_batch(
             groups, alone=decoder.deterministic, group=decoder.group, device=decoder.device, dtype=decoder.dtype
         )
         logits = decoder.forward(batch, self.cache.data).float().cpu().numpy()
+        if self.pace is not None:
+            self.pace.hold(started, len(batch.token_ids))
         counts = [1 if group.parents is None else len(group.token_ids) for group in groups]
         return list(np.split(logits, np.cumsum(counts)[:-1]))
 

@@ -52,13 +52,13 @@ class SpeculationParameters:
 
 @dataclass(frozen=True)
 class DraftOutlook:
-    """What one drafter is expected to add to a session's next step.
+    """What one drafter is expected to add to a session's next step, message by message.
 
-    ``gain`` is the expected emitted tokens that its next message brings, ``due_in`` the seconds until that message
-    (negative: late), ``interval`` the usual seconds between its messages.
+    ``gains`` are the expected emitted tokens that its coming messages bring, ``due_in`` the seconds until the first of
+    them (negative: late), ``interval`` the usual seconds between two.
     """
 
-    gain: float
+    gains: tuple[float, ...]
     due_in: float
     interval: float
 
@@ -67,52 +67,74 @@ def seconds_to_wait(outlooks: Iterable[DraftOutlook], rate: float) -> float:
     """How long a step should wait for drafts; 0: launch now.
 
     The marginal-value rule: wait only while waiting brings more tokens per second than the session usually emits
-    (``rate``, its long-run tokens per second). A drafter is never waited for past its usual time and a grace.
+    (``rate``, its long-run tokens per second), be it with the next message or with the next few together: after a miss
+    the first one has a long way and the others follow on its heels. A drafter is never waited for past its usual time
+    and a grace.
     """
     return max((_worth_waiting(outlook, rate) for outlook in outlooks), default=0.0)
 
 
 def _worth_waiting(outlook: DraftOutlook, rate: float) -> float:
     grace = GRACE * outlook.interval
-    pays = outlook.gain > rate * max(outlook.due_in, grace)
-    return max(0.0, outlook.due_in + grace) if pays else 0.0
+    due = max(outlook.due_in, grace)
+    total = 0.0
+    for gain in outlook.gains:
+        total += gain
+        if total > rate * due:
+            return max(0.0, outlook.due_in + grace)
+        due += outlook.interval
+    return 0.0
 
 
 class Rhythm:
-    """When a drafter's messages come after a verdict, and what each of them has been worth."""
+    """When a drafter's messages come after a verdict, and what each of them has been worth.
+
+    Kept apart for verdicts that left candidates below the root and for those that left none: after a miss the first
+    messages bring much, after a hit they only deepen what is there.
+    """
 
     def __init__(self, now: float) -> None:
-        self._first, self._interval = MovingAverage(), MovingAverage()
-        self._gains = [MovingAverage() for _ in range(_REMEMBERED_MESSAGES)]
-        self._verdict_at, self._last_at, self._messages = now, now, 0
+        self._interval = MovingAverage()
+        self._first = {bare: MovingAverage() for bare in (False, True)}
+        self._gains = {bare: [MovingAverage() for _ in range(_REMEMBERED_MESSAGES)] for bare in (False, True)}
+        self._verdict_at, self._last_at, self._messages, self._bare = now, now, 0, True
 
-    def verdict(self, now: float) -> None:
-        """A verdict is being sent: the drafter starts afresh. A message that was due and did not come was worth
-        nothing, so that a drafter that falls silent is soon waited for no more."""
+    def verdict(self, now: float, *, bare: bool) -> None:
+        """A verdict is being sent: the drafter starts afresh; ``bare``: no candidate is left below the root.
+
+        A message that was due and did not come was worth nothing, so that a drafter that falls silent is soon waited
+        for no more.
+        """
         expected = self.outlook(now)
         if expected is not None and expected.due_in < 0:
-            self._gains[self._slot].add(0.0)
-        self._verdict_at, self._messages = now, 0
+            self._gains[self._bare][self._slot].add(0.0)
+        self._verdict_at, self._messages, self._bare = now, 0, bare
 
     def nodes(self, now: float, gain: float) -> None:
         """A message has come whose new nodes add ``gain`` expected tokens."""
         if self._messages == 0:
-            self._first.add(now - self._verdict_at)
+            self._first[self._bare].add(now - self._verdict_at)
         else:
             self._interval.add(now - self._last_at)
-        self._gains[self._slot].add(gain)
+        self._gains[self._bare][self._slot].add(gain)
         self._last_at, self._messages = now, self._messages + 1
 
     def outlook(self, now: float) -> DraftOutlook | None:
-        """The next message as experience has it; None when there is none yet."""
-        expected = self._gains[self._slot].value
-        interval = self._interval.value
-        first = self._first.value
-        if expected is None or first is None:
+        """The coming messages as experience has it; None when there is none yet."""
+        gains = self._gains[self._bare][self._slot :]
+        known: list[float] = []
+        for gain in gains:
+            if gain.value is None:
+                break
+            known.append(gain.value)
+        interval, first = self._interval.value, self._first[self._bare].value
+        if not known or first is None:
             return None
         if self._messages == 0:
-            return DraftOutlook(expected, self._verdict_at + first - now, interval or first)
-        return None if interval is None else DraftOutlook(expected, self._last_at + interval - now, interval)
+            return DraftOutlook(tuple(known), self._verdict_at + first - now, interval or first)
+        if interval is None:
+            return None
+        return DraftOutlook(tuple(known), self._last_at + interval - now, interval)
 
     @property
     def _slot(self) -> int:

@@ -23,6 +23,8 @@ FIRST_GAP, LONGEST_GAP = 24, 6144
 """Steps between two trials of a drafter; four times as many whenever a trial confirms what is known."""
 BAND = 1.7
 """A stretch of n texts' steps whose rate is off by more than BAND / sqrt(n), as a logarithm, needs no more."""
+PLAINLY = 1.2
+"""Where drafting brings so many times what the target could do alone, the first trial can wait."""
 MARGIN = 0.02
 """A drafter is switched for good only when it is so much better or worse than none, as a logarithm."""
 _WEIGHT = 0.5
@@ -44,6 +46,13 @@ class Opinion:
     """Logarithm of the rate with it over the rate without; None before the first trial."""
     gap: int = FIRST_GAP
     due: int = FIRST_GAP
+
+    def put_off(self) -> bool:
+        """Puts the first trial off, once; whether that was still to be had."""
+        first = self.gain is None and self.gap == FIRST_GAP
+        if first:
+            self.gap = self.due = 8 * FIRST_GAP
+        return first
 
     def learn(self, gain: float) -> None:
         """After a trial."""
@@ -85,6 +94,7 @@ class Trials:
     def __init__(self) -> None:
         self._opinions: dict[tuple[str, int], Opinion] = {}
         self._level, self._crowd = 0.0, 0  # of the logarithm of the number of sessions: smoothed, and as it counts
+        self._alone_rate = math.inf
         self._tried: str | None = None
         self._phase, self._skip = _Phase.STEADY, SETTLE
         self._stretches = {phase: _Stretch() for phase in _Phase}
@@ -102,8 +112,14 @@ class Trials:
         """Logarithm of the rate with it over the rate without, at the present number of sessions; None: not known."""
         return self._known(drafter_id).gain
 
-    def step(self, drafters: Collection[str], sessions: int, tokens: int, seconds: float) -> None:
-        """A step of so many sessions emitted so many tokens; ``drafters`` are those attached to them."""
+    def step(
+        self, drafters: Collection[str], sessions: int, tokens: int, seconds: float, alone_seconds: float = 0.0
+    ) -> None:
+        """A step of so many sessions emitted so many tokens; ``drafters`` are those attached to them.
+
+        ``alone_seconds`` is what a step without drafts takes at best; 0: not known.
+        """
+        self._alone_rate = sessions / alone_seconds if alone_seconds > 0 else math.inf
         self._level += _LEVEL_WEIGHT * (math.log2(sessions) - self._level)
         moved = abs(self._level - self._crowd) > _HYSTERESIS
         if moved or (self._tried is not None and self._tried not in drafters):
@@ -145,6 +161,8 @@ class Trials:
 
     def _begin(self, drafters: Collection[str]) -> None:
         due = [drafter_id for drafter_id in sorted(drafters) if self._opinion(drafter_id).due <= 0]
+        if self._stretches[_Phase.STEADY].rate > PLAINLY * self._alone_rate:
+            due = [drafter_id for drafter_id in due if not self._opinion(drafter_id).put_off()]
         if due:
             self._tried = min(due, key=lambda drafter_id: self._opinion(drafter_id).due)
             self._phase, self._skip = _Phase.SWITCHED, SETTLE

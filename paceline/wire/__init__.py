@@ -41,6 +41,7 @@ from paceline.wire.services import (
     add_verifier,
     drafter_stub,
     gateway_stub,
+    size,
     verifier_stub,
 )
 from paceline.wire.speculate import from_draft_update, from_verdicts, to_draft_update, to_verdicts
@@ -78,6 +79,7 @@ __all__ = [
     "gateway",
     "gateway_stub",
     "pack_tokens",
+    "size",
     "to_attach",
     "to_attach_event",
     "to_chunk",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.message import Message
 from grpc import aio
 
 from paceline.v1.drafter_pb2_grpc import DrafterServiceServicer as DrafterBase
@@ -38,3 +39,8 @@ def add_gateway(servicer: GatewayBase, server: aio.Server) -> None:
 
 def add_verifier(servicer: VerifierBase, server: aio.Server) -> None:
     add_VerifierServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+
+
+def size(message: Message) -> int:
+    """Bytes of a message on the wire."""
+    return int(message.ByteSize())

@@ -9,47 +9,67 @@ from paceline.speculation.policy import DraftOutlook, Rhythm, SpeculationParamet
 
 
 def test_waits_only_while_it_pays() -> None:
-    promising = DraftOutlook(gain=0.8, due_in=0.002, interval=0.002)
+    promising = DraftOutlook(gains=(0.8,), due_in=0.002, interval=0.002)
     assert seconds_to_wait([promising], rate=300) == pytest.approx(0.003)
     assert seconds_to_wait([promising], rate=500) == 0
     assert seconds_to_wait([], rate=0) == 0
 
 
 def test_never_waits_for_a_drafter_past_its_usual_time_and_a_grace() -> None:
-    assert seconds_to_wait([DraftOutlook(gain=5.0, due_in=-0.002, interval=0.002)], rate=1) == 0
-    assert seconds_to_wait([DraftOutlook(gain=5.0, due_in=-0.0005, interval=0.002)], rate=1) == pytest.approx(0.0005)
+    assert seconds_to_wait([DraftOutlook(gains=(5.0,), due_in=-0.002, interval=0.002)], rate=1) == 0
+    assert seconds_to_wait([DraftOutlook(gains=(5.0,), due_in=-0.0005, interval=0.002)], rate=1) == pytest.approx(
+        0.0005
+    )
 
 
 def test_one_promising_drafter_is_enough_to_wait() -> None:
-    useless = DraftOutlook(gain=0.0, due_in=0.001, interval=0.001)
-    assert seconds_to_wait([useless, DraftOutlook(gain=1.0, due_in=0.001, interval=0.001)], rate=200) > 0
+    useless = DraftOutlook(gains=(0.0,), due_in=0.001, interval=0.001)
+    assert seconds_to_wait([useless, DraftOutlook(gains=(1.0,), due_in=0.001, interval=0.001)], rate=200) > 0
 
 
 def test_rhythm_expects_the_next_message_when_the_last_ones_came() -> None:
     rhythm = Rhythm(100_000.0)
     assert rhythm.outlook(100_000.0) is None
     for start in (100_000.0, 100_001.0):
-        rhythm.verdict(start)
+        rhythm.verdict(start, bare=True)
         rhythm.nodes(start + 0.010, gain=0.6)
         rhythm.nodes(start + 0.014, gain=0.2)
-    rhythm.verdict(100_002.0)
+    rhythm.verdict(100_002.0, bare=True)
     first = rhythm.outlook(100_002.004)
     assert first is not None
-    assert [first.gain, first.due_in] == pytest.approx([0.6, 0.006])
+    assert [*first.gains, first.due_in] == pytest.approx([0.6, 0.2, 0.006])
     rhythm.nodes(100_002.010, gain=0.6)
     second = rhythm.outlook(100_002.011)
     assert second is not None
-    assert [second.gain, second.due_in, second.interval] == pytest.approx([0.2, 0.003, 0.004])
+    assert [*second.gains, second.due_in, second.interval] == pytest.approx([0.2, 0.003, 0.004])
 
 
 def test_a_drafter_that_falls_silent_is_soon_waited_for_no_more() -> None:
     rhythm = Rhythm(0.0)
     rhythm.nodes(0.01, gain=1.0)
     for turn in range(1, 40):
-        rhythm.verdict(float(turn))
+        rhythm.verdict(float(turn), bare=True)
     outlook = rhythm.outlook(39.0)
     assert outlook is not None
-    assert outlook.gain < 0.05
+    assert outlook.gains[0] < 0.05
+
+
+def test_what_follows_on_its_heels_makes_a_far_message_worth_waiting_for() -> None:
+    assert seconds_to_wait([DraftOutlook(gains=(0.6,), due_in=0.05, interval=0.004)], rate=20) == 0
+    assert seconds_to_wait([DraftOutlook(gains=(0.6, 0.5, 0.3), due_in=0.05, interval=0.004)], rate=20) > 0
+
+
+def test_hits_and_misses_are_remembered_apart() -> None:
+    rhythm, now = Rhythm(0.0), 0.0
+    for bare, gain, first in ((True, 0.8, 0.02), (False, 0.1, 0.004)) * 3:
+        rhythm.verdict(now, bare=bare)
+        rhythm.nodes(now + first, gain)
+        now += 1.0
+    for bare, gain, first in ((True, 0.8, 0.02), (False, 0.1, 0.004)):
+        rhythm.verdict(now, bare=bare)
+        outlook = rhythm.outlook(now)
+        assert outlook is not None
+        assert (outlook.gains[0], outlook.due_in) == pytest.approx((gain, first))
 
 
 def test_calibration_believes_what_has_come_true() -> None:
