@@ -6,6 +6,7 @@ Deadlines, not delays: a forward takes the larger of its own and the given time,
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 import time
@@ -15,7 +16,10 @@ from typing import TypeVar
 
 from paceline.speculation.fields import FieldError, require
 
+logger = logging.getLogger(__name__)
+
 ItemT = TypeVar("ItemT")
+LOG_EVERY = 50
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
 _BANDWIDTH = re.compile(r"(\d+(?:\.\d+)?)(kbps|mbps|gbps)")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -45,6 +49,8 @@ class Pace:
     def hold(self, started: float, rows: int) -> None:
         """Waits until a forward over ``rows`` that ``started`` on the performance counter is due."""
         self.forwards += 1
+        if self.forwards % LOG_EVERY == 0:
+            logger.info("pace: %d of %d forwards were late", self.missed, self.forwards)
         left = started + self.seconds + self.per_row_seconds * (rows - 1) - time.perf_counter()
         if left > 0:
             time.sleep(left)

@@ -23,9 +23,9 @@ from paceline.speculation.tree import Node, State
 
 MAX_TAIL = 192
 PREFILL_CHUNK = 256
-EXPANSIONS = 4
-"""Nodes expanded per forward; a forward of four rows costs little more than one of one."""
-FLOOR = math.log(0.05)
+EXPANSIONS = 8
+"""Nodes expanded per forward; a forward of eight rows costs little more than one of one."""
+FLOOR = math.log(0.01)
 """Paths less likely than this are not followed."""
 LOCKSTEP_FLOOR = math.log(0.3)
 """In lockstep every forward delays the verdict, so a round ends when the best path left is less likely than this."""

@@ -7,7 +7,7 @@ import sys
 from paceline import process
 from paceline.settings import parse
 
-NAMES = ("engine", "prefill", "decode")
+NAMES = ("engine", "prefill", "decode", "overlap")
 
 
 def main() -> int:
@@ -27,6 +27,10 @@ def main() -> int:
             from paceline.bench import decode
 
             decode.run(parse(decode.DecodeBench, arguments, program))
+        case "overlap":
+            from paceline.bench import overlap
+
+            overlap.run(parse(overlap.OverlapBench, arguments, program))
         case _:
             sys.stderr.write(f"paceline bench {name!r}: expected one of {', '.join(NAMES)}\n")
             return 2

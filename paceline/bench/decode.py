@@ -100,7 +100,7 @@ async def _measure(
     max_tokens: int,
     repeats: int,
 ) -> None:
-    prompts = _prompts(models[0], max(batches))
+    prompts = encoded_prompts(models[0], max(batches))
     async with _systems(*models, llama, slots=max(batches)) as systems:
         cells = [(t, batch, repeat) for t in (0.0, HEADLINE) for batch in batches for repeat in range(-1, repeats)]
         with Progress(console=report.console, transient=True) as progress:
@@ -130,7 +130,7 @@ def _add(report: Report, ask: Ask, answer: Answer, repeat: int) -> None:
     )
 
 
-def _prompts(target: Path, count: int) -> list[list[int]]:
+def encoded_prompts(target: Path, count: int) -> list[list[int]]:
     """Distinct prompts: the code prompts, after the first ten with a comment before them."""
     tokenizer = Tokenizer.from_file(str(target / "tokenizer.json"))
     texts = [

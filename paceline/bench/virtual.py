@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from drafter_service.drafters.base import DraftKind
 from drafter_service.service import Drafter
@@ -76,13 +77,8 @@ class VirtualCluster:
         config = target.config
         info = ModelInfo("target", config.vocabulary_size, config.max_context, "", config.stop_token_ids)
         paced = PacedTarget(target, lambda: self._go_on(self.now + times.step))
-        self.verifier = Verifier(
-            paced,  # type: ignore[arg-type] - all that a verifier asks of a runner
-            info,
-            Limits(),
-            CostCurve((1,), (times.step,)),
-            clock=lambda: self.now,
-        )
+        runner = cast("ModelRunner", paced)  # all that a verifier asks of one
+        self.verifier = Verifier(runner, info, Limits(), CostCurve((1,), (times.step,)), clock=lambda: self.now)
         self.told = Told(lambda: self.now)
         self.drafters = [VirtualDrafter(self, kind, config.vocabulary_size, config.max_context) for kind in kinds]
 

@@ -104,8 +104,10 @@ def demo(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="engine, prefill or decode.")]) -> None:
-    """Run a benchmark; what follows is handed to it (try: paceline bench decode --help)."""
+def bench(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="engine, prefill, decode, overlap.")]
+) -> None:
+    """Run a benchmark: engine, prefill, decode or overlap; what follows is handed to it (paceline bench decode --help)."""
     os.execv(sys.executable, [sys.executable, "-m", "paceline.bench", name, *context.args])  # noqa: S606
 
 

@@ -102,4 +102,4 @@ def test_an_unknown_benchmark_is_named() -> None:
         [sys.executable, "-m", "paceline.bench", "everything"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
-    assert "expected one of engine, prefill, decode" in done.stderr
+    assert "expected one of engine, prefill, decode, overlap" in done.stderr
