@@ -107,7 +107,7 @@ def demo(
 def bench(
     context: typer.Context, name: Annotated[str, typer.Argument(help="engine, prefill, decode, overlap.")]
 ) -> None:
-    """Run a benchmark: engine, prefill, decode or overlap; what follows is handed to it (paceline bench decode --help)."""
+    """Run a benchmark; what follows is handed to it (try: paceline bench overlap --help)."""
     os.execv(sys.executable, [sys.executable, "-m", "paceline.bench", name, *context.args])  # noqa: S606
 
 
