@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from paceline.speculation.fields import FieldError
+
 SWITCH_INTERVAL_SECONDS = 5e-4
 """The event loop must not wait 5 ms for the interpreter while the engine's thread holds it."""
 
@@ -23,6 +25,8 @@ between two products of one forward double its time, so they spin for some ten m
 
 KEPT_BYTES, LARGEST_KEPT_BYTES = 512 << 20, 32 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
+
+logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 Service = Callable[[asyncio.Event], Awaitable[None]]
@@ -66,6 +70,9 @@ def run(service: Service, *, exit_with_parent: bool) -> int:
         return 130
     except ServiceFailed:
         return 1
+    except FieldError as error:  # a setting that only loading could find wrong
+        logger.error("%s", error)  # noqa: TRY400 - it says what is wrong, where it came from does not matter
+        return 2
     return 0
 
 

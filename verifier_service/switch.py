@@ -28,10 +28,10 @@ class Switch:
 
     def observe(self, plan: Plan, tokens: Sequence[int], running: int, now: float) -> None:
         """After a step that emitted so many tokens for each entry. Only steps that compare count: no prefill, all
-        overlapped, all with drafters."""
+        overlapped, all with drafters, none aborted meanwhile."""
         started, self._committed_at = self._committed_at, now
         sessions = [entry.session for entry in plan if entry.selection is not None]
-        alike = all(session.mode is Mode.OVERLAPPED and session.attachments for session in sessions)
+        alike = all(s.mode is Mode.OVERLAPPED and s.attachments and not s.ended for s in sessions)
         if len(sessions) < len(plan) or not alike:
             return
         drafters = {drafter_id for session in sessions for drafter_id in session.attachments}

@@ -25,9 +25,19 @@ from drafter_service.drafters.base import DraftKind
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
 from drafter_service.service import Drafter, Membership
-from paceline.engine.runner import ModelRunner, Numerics
+from paceline.engine.batch import Rows
+from paceline.engine.runner import Logits, ModelRunner, Numerics
 from paceline.errors import PacelineError
-from paceline.messages import Attach, ChangeSession, DraftUpdate, ModelInfo, OpenSession, SessionEvent, Verdicts
+from paceline.messages import (
+    AbortSession,
+    Attach,
+    ChangeSession,
+    DraftUpdate,
+    ModelInfo,
+    OpenSession,
+    SessionEvent,
+    Verdicts,
+)
 from paceline.speculation.fields import FieldError
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import Mode, SpeculationParameters
@@ -110,10 +120,22 @@ class Chaos(RuleBasedStateMachine):
         self.texts: dict[str, list[int]] = {}
         self.openings: dict[str, OpenSession] = {}
         self.over: set[str] = set()
+        self.aborted: set[str] = set()
+        self.during: list[Callable[[], None]] = []
         self.lines: dict[str, Line] = {}
         self.members: dict[tuple[str, str], Membership] = {}
         launch = self.verifier._stepper.launch
         self.verifier._stepper.launch = lambda: self.only_live_paths(launch())  # type: ignore[method-assign]
+        forward = self.target.forward
+
+        def eventful(groups: Sequence[Rows]) -> list[Logits]:
+            """What happens while a step is under way."""
+            happening, self.during = self.during, []
+            for what in happening:
+                what()
+            return forward(groups)
+
+        self.target.forward = eventful  # type: ignore[method-assign]
 
     @staticmethod
     def only_live_paths(plan: Plan) -> Plan:
@@ -128,7 +150,7 @@ class Chaos(RuleBasedStateMachine):
     def send(self, events: Sequence[SessionEvent]) -> None:
         """The gateway's side."""
         for event in events:
-            if event.epoch != self.openings[event.session_id].epoch:
+            if event.epoch != self.openings[event.session_id].epoch or event.session_id in self.aborted:
                 continue
             if event.committed:
                 text = self.texts[event.session_id]
@@ -230,6 +252,27 @@ class Chaos(RuleBasedStateMachine):
             self.attach(name, session)
 
     @precondition(lambda self: self.running)
+    @rule(data=st.data(), in_flight=st.booleans())
+    def abort(self, data: st.DataObject, *, in_flight: bool) -> None:
+        session = data.draw(st.sampled_from(self.running))
+
+        def leave() -> None:
+            if session in self.running:
+                self.aborted.add(session)
+                self.over.add(session)
+                self.verifier.command(AbortSession(session, self.openings[session].epoch), self)
+
+        if in_flight:
+            self.during.append(leave)
+        else:
+            leave()
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), name=st.sampled_from(DRAFTERS))
+    def drafter_dies_in_flight(self, data: st.DataObject, name: str) -> None:
+        self.during.append(lambda: self.restart(name))
+
+    @precondition(lambda self: self.running)
     @rule(data=st.data(), mode=st.sampled_from(Mode))
     def change_mode(self, data: st.DataObject, mode: Mode) -> None:
         self.verifier.command(ChangeSession(data.draw(st.sampled_from(self.running)), mode=mode), self)
@@ -247,9 +290,8 @@ class Chaos(RuleBasedStateMachine):
                 break
             self.verifier.step()
         assert not self.verifier.busy
-        assert {name: tuple(text) for name, text in self.texts.items()} == {
-            name: own_text(name) for name in self.openings
-        }
+        for name, text in self.texts.items():
+            assert tuple(text) == own_text(name)[: len(text) if name in self.aborted else None]
         assert self.target.cache.pool.free == self.target.cache.pool.num_blocks
         for line in self.lines.values():
             line.drafter.link_lost(line)

@@ -52,7 +52,7 @@ def joined_drafter(drafter: Drafter, request: Attach, node_limit: int = 512) -> 
 
 
 def verdict(position: int, tokens: tuple[int, ...], whole: tuple[int, ...], *, ended: bool = False) -> Verdicts:
-    return Verdicts(verdicts=(Verdict("s", 1, position, tokens, prefix_hash(whole), ended, 512),))
+    return Verdicts(verdicts=(Verdict("s", 1, position, tokens, prefix_hash(whole), ended, 100_000),))
 
 
 def test_ngram_proposes_what_followed_the_last_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from drafter_service.drafters.model import ModelDrafter
-from paceline.engine.runner import ModelRunner
+from paceline.engine.batch import Rows
+from paceline.engine.runner import Logits, ModelRunner
 from paceline.messages import (
     AbortSession,
     DraftNodes,
@@ -217,6 +219,27 @@ def test_abort_frees_everything_within_a_step(target: ModelRunner) -> None:
     world.verifier.step()
     assert target.cache.pool.free == target.cache.pool.num_blocks
     assert not world.verifier.busy
+
+
+def test_an_abort_while_a_step_is_under_way(target_path: Path) -> None:
+    """The only session goes, its drafter still attached, while its rows are being computed."""
+    target = load(target_path)
+    drafter = make_drafter(ModelDrafter(load(target_path)), 64)
+    world, forward = InProcess(target, [drafter]), target.forward
+    world.open("s", [1, 2, 3], SamplingParameters(max_tokens=400))
+    for _ in range(3):
+        drafter.grow()
+        world.verifier.step()
+
+    def abort(groups: Sequence[Rows]) -> list[Logits]:
+        world.verifier.command(AbortSession("s", 1), world.recorder)
+        return forward(groups)
+
+    target.forward = abort  # type: ignore[method-assign]
+    world.run()
+    assert not world.verifier.busy
+    assert drafter.attached_sessions == 0
+    assert target.cache.pool.free == target.cache.pool.num_blocks
 
 
 def test_a_lost_gateway_takes_its_sessions_along(target: ModelRunner, target_path: Path) -> None:
