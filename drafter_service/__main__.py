@@ -19,14 +19,14 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     from drafter_service.loading import load_drafter
     from drafter_service.servicer import DrafterServicer
     from paceline import wire
-    from paceline.emulation import Wire
+    from paceline.emulation import EmulatedLink
     from paceline.loop import DeviceLoop
     from paceline.rpc import Server
 
     failure = process.Failure(stop)
     loaded = await asyncio.to_thread(load_drafter, config)
     drafter = loaded.drafter
-    links = Links(drafter, config.verifiers, Wire.parse(config.emulate_link))
+    links = Links(drafter, config.verifiers, EmulatedLink.parse(config.emulate_link))
     growing = DeviceLoop("growing loop", drafter, on_failure=failure.report)
     server = Server(["paceline.v1.DrafterService"], reserved=config.exit_with_parent)
     wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)

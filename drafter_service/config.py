@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.checkpoint import check_reference
-from paceline.emulation import Pace, Wire
+from paceline.emulation import EmulatedLink, Pace
 from paceline.settings import setting
 from paceline.speculation.fields import require
 
@@ -43,7 +43,7 @@ class DrafterConfig:
             check_reference("model", self.model or "")
         require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
         Pace.parse(self.emulate_step_time)
-        Wire.parse(self.emulate_link)
+        EmulatedLink.parse(self.emulate_link)
         for field in ("threads", "cache_tokens", "max_sessions", "max_context"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
 

@@ -10,7 +10,7 @@ from grpc import aio
 
 from drafter_service.service import Drafter
 from paceline import rpc, wire
-from paceline.emulation import Wire
+from paceline.emulation import EmulatedLink
 from paceline.errors import PermissionDenied
 from paceline.messages import DraftUpdate
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class Links:
     """The verifiers that this drafter drafts for; others are not dialled whoever asks."""
 
-    def __init__(self, drafter: Drafter, allowed: Sequence[str], emulated: Wire | None = None) -> None:
+    def __init__(self, drafter: Drafter, allowed: Sequence[str], emulated: EmulatedLink | None = None) -> None:
         """``emulated``: a longer wire than there is, for experiments."""
         self._drafter, self._allowed, self._emulated = drafter, frozenset(allowed), emulated
         self._links: dict[str, rpc.Outgoing[DraftUpdate]] = {}

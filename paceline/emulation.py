@@ -59,7 +59,7 @@ class Pace:
 
 
 @dataclass
-class Wire:
+class EmulatedLink:
     """One direction of an emulated link: messages arrive in order, half a round trip after they were sent, or later."""
 
     rtt_seconds: float = 0.0
@@ -69,7 +69,7 @@ class Wire:
     _random: random.Random = field(default_factory=lambda: random.Random(0))
 
     @classmethod
-    def parse(cls, text: str) -> Wire | None:
+    def parse(cls, text: str) -> EmulatedLink | None:
         """``rtt=5ms,jitter=1ms,bandwidth=100mbps``; nothing for an empty text."""
         if not text:
             return None
@@ -83,9 +83,9 @@ class Wire:
             float(found[1]) * _BITS[found[2]] if found else None,
         )
 
-    def other_direction(self) -> Wire:
+    def other_direction(self) -> EmulatedLink:
         """The way back: just as long, with a queue of its own."""
-        return Wire(self.rtt_seconds, self.jitter_seconds, self.bits_per_second)
+        return EmulatedLink(self.rtt_seconds, self.jitter_seconds, self.bits_per_second)
 
     def arrival(self, now: float, size_bytes: int) -> float:
         """When a message that is sent now arrives."""

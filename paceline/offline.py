@@ -79,7 +79,7 @@ class _Collected:
                 self.end = event
 
 
-class _Wire:
+class _Direct:
     """Both directions between a drafter and the verifier, without a wire."""
 
     def __init__(self, verifier: Verifier, drafter: Drafter) -> None:
@@ -133,7 +133,7 @@ class LLM:
                 max_context=config.max_context,
                 max_sessions=1 << 20,
             )
-            self._link = _Wire(self._verifier, self._drafter)
+            self._link = _Direct(self._verifier, self._drafter)
 
     def generate(
         self,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from paceline.emulation import Pace, Wire
+from paceline.emulation import EmulatedLink, Pace
 from paceline.speculation.fields import FieldError
 
 
@@ -25,14 +25,14 @@ def test_a_forward_takes_the_larger_of_its_own_and_the_given_time() -> None:
 
 
 def test_messages_arrive_in_order_after_half_a_round_trip_and_their_own_length() -> None:
-    wire = Wire.parse("rtt=10ms,jitter=2ms,bandwidth=8mbps")
+    wire = EmulatedLink.parse("rtt=10ms,jitter=2ms,bandwidth=8mbps")
     assert wire is not None
     arrivals = [wire.arrival(now=0.001 * index, size_bytes=1000) for index in range(50)]
     assert all(later - earlier >= 0.001 - 1e-9 for earlier, later in itertools.pairwise(arrivals))
     assert 0.006 <= arrivals[0] <= 0.008 + 1e-9
     back = wire.other_direction()
     assert back.arrival(0.0, 0) < arrivals[-1]
-    assert Wire.parse("") is None
+    assert EmulatedLink.parse("") is None
 
 
 async def test_a_wire_carries_everything_and_what_ends_it() -> None:
@@ -44,7 +44,7 @@ async def test_a_wire_carries_everything_and_what_ends_it() -> None:
     found: list[int] = []
 
     async def receive() -> None:
-        async for item in Wire(rtt_seconds=0.04).carry(source(), lambda _: 0):
+        async for item in EmulatedLink(rtt_seconds=0.04).carry(source(), lambda _: 0):
             found.append(item)  # noqa: PERF401 - what came before the end counts
 
     started = asyncio.get_running_loop().time()
@@ -66,4 +66,4 @@ def test_a_pace_that_makes_no_sense_is_refused(text: str, says: str) -> None:
 @pytest.mark.parametrize("text", ["5ms", "rtt=5", "rtt=5ms,bandwidth=fast", "delay=3ms"])
 def test_a_wire_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(FieldError):
-        Wire.parse(text)
+        EmulatedLink.parse(text)

@@ -61,11 +61,6 @@ class BlockPool:
         """Blocks that can be had: free ones and idle ones."""
         return len(self._free) + len(self._idle)
 
-    @property
-    def idle(self) -> int:
-        """Blocks that nobody holds and that can still be found by their key."""
-        return len(self._idle)
-
     def allocate(self, count: int) -> list[int]:
         """``count`` block numbers in rising order; raises ``OutOfBlocks`` and takes none when there are fewer."""
         if count > self.free:
