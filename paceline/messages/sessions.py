@@ -1,0 +1,151 @@
+"""Between a gateway and a verifier: sessions, what becomes of them, and what they have cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from paceline.speculation.policy import Mode, SpeculationParameters
+from paceline.speculation.sampling import SamplingParameters
+
+
+class FinishReason(Enum):
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+class Status(Enum):
+    """The gRPC status codes that per-entry refusals use, by their wire value."""
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+
+
+@dataclass(frozen=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class DrafterStatistics:
+    """What one drafter did for one session, in nodes."""
+
+    drafter_id: str
+    proposed: int = 0
+    verified: int = 0
+    accepted: int = 0
+    uniquely_accepted: int = 0
+    stale: int = 0
+
+
+@dataclass(frozen=True)
+class OverlapStatistics:
+    """How drafting and verifying went together in one session; names as in DESIGN §2 and PEARL."""
+
+    steps: int = 0
+    verified_nodes: int = 0
+    accepted_nodes: int = 0
+    pre_verify_steps: int = 0
+    post_verify_nodes: int = 0
+    verifier_wait_seconds: float = 0.0
+    step_seconds: float = 0.0
+    drafters: tuple[DrafterStatistics, ...] = ()
+
+    @property
+    def mean_accepted_length(self) -> float:
+        """Tokens emitted per step, the next token included."""
+        return (self.accepted_nodes + self.steps) / self.steps if self.steps else 0.0
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """Start a session. ``token_ids`` are the prompt and, after a failover, the tokens already committed."""
+
+    session_id: str
+    epoch: int
+    token_ids: tuple[int, ...]
+    prompt_length: int
+    sampling: SamplingParameters
+    speculation: SpeculationParameters
+    noise_key: int
+    session_secret: bytes
+    priority: int = 0
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class AbortSession:
+    session_id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class AuthorizeDrafter:
+    session_id: str
+    drafter_id: str
+
+
+@dataclass(frozen=True)
+class RevokeDrafter:
+    session_id: str
+    drafter_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChangeSession:
+    """None leaves a setting as it is."""
+
+    session_id: str
+    mode: Mode | None = None
+    max_draft_nodes: int | None = None
+    priority: int | None = None
+
+
+DecodeCommand = OpenSession | AbortSession | AuthorizeDrafter | RevokeDrafter | ChangeSession
+
+
+@dataclass(frozen=True)
+class CommittedTokens:
+    position: int
+    token_ids: tuple[int, ...]
+    prefix_hash: int
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One entry was refused; nothing else is affected. ``epoch`` 0: whichever the session has."""
+
+    session_id: str
+    status: Status
+    detail: str
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class SessionEvent:
+    """News of one session for its gateway. The last one has a finish reason or a rejection."""
+
+    session_id: str
+    epoch: int
+    opened: bool = False
+    committed: CommittedTokens | None = None
+    rejected: Rejection | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    overlap: OverlapStatistics | None = None
+    detail: str = ""
+
+    @property
+    def last(self) -> bool:
+        return self.finish_reason is not None or self.rejected is not None
