@@ -16,7 +16,7 @@ from paceline.engine.blocks import PrefixKeys
 from paceline.engine.cache import ROOT
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.engine.runner import Logits, ModelRunner
-from paceline.speculation.estimate import DEFAULT_KAPPA, rank_children
+from paceline.speculation.estimate import Guess, ScoreScale, rank_children
 from paceline.speculation.policy import Mode
 from paceline.speculation.sampling import warp
 from paceline.speculation.tree import Node, State
@@ -33,10 +33,14 @@ LOCKSTEP_FLOOR = math.log(0.3)
 
 @dataclass
 class _Cached:
-    """What a session holds in the KV cache; ``expanded`` are the live nodes with a row there."""
+    """What a session holds in the KV cache; ``expanded`` are the live nodes with a row there.
+
+    ``guesses`` are the children of nodes of which the target has not chosen one yet.
+    """
 
     sequence: CacheSequence
     expanded: list[Node] = field(default_factory=list)
+    guesses: dict[Node, Guess] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ class ModelDrafter:
 
     name = "model"
 
-    def __init__(self, runner: ModelRunner, kappa: float = DEFAULT_KAPPA) -> None:
-        self._runner, self._kappa = runner, kappa
+    def __init__(self, runner: ModelRunner) -> None:
+        self._runner = runner
+        self._scales = {greedy: ScoreScale() for greedy in (False, True)}
+        """Noise changes what a score means."""
         self._cached: dict[str, _Cached] = {}
 
     def open(self, session: DraftSession) -> None:
@@ -71,6 +77,7 @@ class ModelDrafter:
         cached = self._cached[session.session_id]
         cached.sequence.truncate(length)
         cached.expanded.clear()
+        cached.guesses.clear()
 
     def advance(self, session: DraftSession) -> None:
         """Re-roots: rows on the committed path become context, the surviving branch moves up, the rest is dropped."""
@@ -82,6 +89,17 @@ class ModelDrafter:
             node.row = row
         cached.expanded = survivors
         cached.sequence.share(session.tokens)
+        self._learn(session, cached)
+
+    def _learn(self, session: DraftSession, cached: _Cached) -> None:
+        """Puts what was guessed along the text to the test."""
+        scale, open_guesses = self._scales[session.attach.sampling.greedy], dict[Node, Guess]()
+        for node, guess in cached.guesses.items():
+            if node.state is State.LIVE or node is session.tree.root:
+                open_guesses[node] = guess
+            elif node.state is State.COMMITTED:
+                scale.add(guess, session.tokens[node.position + 1])
+        cached.guesses = open_guesses
 
     def growable(self, session: DraftSession) -> bool:
         """Makes room for the text first; raises ``OutOfBlocks`` when the cache has none."""
@@ -158,8 +176,9 @@ class ModelDrafter:
         scores = logits.astype(float) if sampling.greedy else warp(logits, sampling)
         if not sampling.greedy:
             scores += session.noise.rows([node.position + 1 for node in nodes])
-        tokens, estimates = rank_children(scores, session.width, self._kappa)
-        for node, token_row, estimate_row in zip(nodes, tokens.tolist(), estimates.tolist(), strict=True):
-            for token_id, estimate in zip(token_row, estimate_row, strict=True):
-                if estimate > FLOOR:
-                    session.add(node, token_id, estimate)
+        kappa, guesses = self._scales[sampling.greedy].kappa, self._cached[session.session_id].guesses
+        for node, guess in zip(nodes, rank_children(scores, session.width, kappa), strict=True):
+            guesses[node] = guess
+            for token_id, log_score in zip(guess.token_ids, guess.log_scores, strict=True):
+                if log_score > FLOOR:
+                    session.add(node, token_id, log_score)

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from paceline.speculation.noise import Floats
 
-DEFAULT_KAPPA = 1.0
-"""Score scale of a draft model trained on its target; measured on the embedded pair (docs/log.md)."""
-
+_LEAST_KAPPA, _LARGEST_KAPPA = 0.2, 20.0
+_PRIOR_INFORMATION = 40.0
+"""What kappa = 1, a draft model that was trained on its target, is worth before anything is known: some ten tokens."""
+_KAPPA_MEMORY = 0.998
 _PRIOR_TOKENS = 2.0
 _MEMORY = 0.97
 _LEAST_FACTOR, _LARGEST_FACTOR = 1e-3, 2.0
 
 
-def rank_children(scores: Floats, width: int, kappa: float) -> tuple[npt.NDArray[np.int64], Floats]:
+@dataclass(frozen=True)
+class Guess:
+    """What one node's children were thought to be, best first: tokens, log P(accepted | parent accepted), and by how
+    much their score exceeds the mean score under that distribution."""
+
+    token_ids: list[int]
+    log_scores: list[float]
+    excess: list[float]
+
+
+def rank_children(scores: Floats, width: int, kappa: float) -> list[Guess]:
     """The best ``width`` tokens of each row and log P(accepted | parent accepted) = log softmax(score / kappa).
 
     ``scores`` is ``[rows, vocabulary]``: warped logits plus the shared noise, minus infinity where a token is cut off.
     With noise this is a Gumbel-top-k sample without replacement (Recursive Speculative Decoding, arXiv 2402.14160) and
-    at the same time the best guess at what the target will choose. Returns two ``[rows, width]`` arrays, best first.
+    at the same time the best guess at what the target will choose.
     """
     width = min(width, scores.shape[1])
     best = np.argpartition(-scores, width - 1, axis=-1)[:, :width]
@@ -30,8 +41,42 @@ def rank_children(scores: Floats, width: int, kappa: float) -> tuple[npt.NDArray
     order = np.argsort(-top, axis=-1, kind="stable")
     best, top = np.take_along_axis(best, order, -1), np.take_along_axis(top, order, -1)
     largest = top[:, :1]
-    total = np.exp((scores - largest) / kappa).sum(-1, keepdims=True)
-    return best, (top - largest) / kappa - np.log(total)
+    below = scores - largest
+    weights = np.exp(below / kappa)
+    total = weights.sum(-1, keepdims=True)
+    mean = np.multiply(weights, below, out=np.zeros_like(below), where=weights > 0).sum(-1, keepdims=True) / total
+    log_scores, excess = (top - largest) / kappa - np.log(total), top - largest - mean
+    return [Guess(*row) for row in zip(best.tolist(), log_scores.tolist(), excess.tolist(), strict=True)]
+
+
+class ScoreScale:
+    """kappa of one drafter, fitted online to what the target has chosen, by maximum likelihood.
+
+    In beta = 1 / kappa a guess is an exponential family: the derivative of an outcome's log-probability is the excess
+    of its score, and the information in it the excess's variance. So each verdict moves beta by its derivative over
+    all the information so far (natural gradient), old verdicts fading.
+    """
+
+    def __init__(self) -> None:
+        self._beta, self._information = 1.0, _PRIOR_INFORMATION
+
+    @property
+    def kappa(self) -> float:
+        return 1.0 / self._beta
+
+    def add(self, guess: Guess, chosen: int) -> None:
+        """The target has chosen a token where this was guessed."""
+        pairs = [(math.exp(log), excess) for log, excess in zip(guess.log_scores, guess.excess, strict=True)]
+        moment = sum(p * excess for p, excess in pairs)
+        rest = max(1.0 - sum(p for p, _ in pairs), 1e-6)
+        information = sum(p * excess * excess for p, excess in pairs) + moment * moment / rest
+        if chosen in guess.token_ids:
+            gradient = guess.excess[guess.token_ids.index(chosen)]
+        else:
+            gradient = -moment / rest
+        self._information = _KAPPA_MEMORY * self._information + information
+        step = gradient / self._information
+        self._beta = min(max(self._beta + step, 1 / _LARGEST_KAPPA), 1 / _LEAST_KAPPA)
 
 
 class Calibration:
