@@ -71,9 +71,16 @@ class Drafter:
     """Sessions of one kind of drafter, and the growth of their trees."""
 
     def __init__(
-        self, kind: DraftKind, *, drafter_id: str, vocabulary_size: int, max_context: int, max_sessions: int = 256
+        self,
+        kind: DraftKind,
+        *,
+        drafter_id: str,
+        vocabulary_size: int,
+        max_context: int,
+        max_sessions: int = 256,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.kind, self.drafter_id = kind, drafter_id
+        self.kind, self.drafter_id, self._clock = kind, drafter_id, clock
         self.vocabulary_size, self.max_context, self.max_sessions = vocabulary_size, max_context, max_sessions
         self.incarnation = time.time_ns()
         """Of the process; each attached session has its own, later one."""
@@ -156,11 +163,22 @@ class Drafter:
             news, self._news = self._news, []
         for item in news:
             item()
-        members = [m for m in list(self._members.values()) if m.session.may_grow and self._growable(m)]
-        if members:
-            self.kind.grow([member.session for member in members])
+        sessions = [member.session for member in self._growing()]
+        if sessions:
+            self.kind.grow(sessions)
         self._send()
-        return bool(members or news)
+        return bool(sessions or news)
+
+    def _growing(self) -> list[Membership]:
+        """Those to which something can be added; the others' idle time is noted."""
+        now, growing = self._clock(), []
+        for member in list(self._members.values()):
+            grows = member.session.may_grow and self._growable(member)
+            if member.session.joined:
+                member.session.idle.note(now, idle=not grows)
+            if grows:
+                growing.append(member)
+        return growing
 
     def _growable(self, member: Membership) -> bool:
         """Whether its kind can add something; a session that has become too long for it is left."""
@@ -291,7 +309,7 @@ class Drafter:
                 rounds.append(RoundComplete(session.session_id, epoch, session.tree.root.position))
             columns = session.take_unsent()
             if columns is not None:
-                nodes.append(DraftNodes(session.session_id, epoch, columns))
+                nodes.append(DraftNodes(session.session_id, epoch, columns, session.idle.take()))
         for link, nodes, rounds in updates.values():
             if nodes or rounds:
                 link.send(DraftUpdate(nodes=tuple(nodes), rounds=tuple(rounds)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -15,6 +16,25 @@ from paceline.speculation.tree import DraftTree, Node, State
 
 MAX_LIVE_NODES = 160
 """More are never worth a step; a verifier would take up to 1,024."""
+
+
+class IdleTime:
+    """Seconds in which nothing could be grown, since they were last asked for."""
+
+    def __init__(self) -> None:
+        self._seconds, self._since = 0.0, math.inf
+
+    def note(self, now: float, *, idle: bool) -> None:
+        """From now on it is idle, or no longer."""
+        if idle:
+            self._since = min(self._since, now)
+        else:
+            self._seconds += max(0.0, now - self._since)
+            self._since = math.inf
+
+    def take(self) -> float:
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
 
 class DraftSession:
@@ -31,6 +51,7 @@ class DraftSession:
         self.mode = attach.speculation.mode
         self.width = 1 if attach.speculation.shape is Shape.CHAIN else attach.speculation.draft_width
         self.joined = False
+        self.idle = IdleTime()
         self.node_limit = 0
         self.growths = 0
         """Growths since the last verdict."""

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from gateway.coordinator import Coordinator, Crew
 from gateway.text import Detokenizer
 from gateway.workers import DrafterWorker, VerifierWorker
 from paceline.errors import (
@@ -23,8 +24,6 @@ from paceline.errors import (
 )
 from paceline.messages import (
     AbortSession,
-    Attach,
-    AuthorizeDrafter,
     Chunk,
     Completion,
     FinishReason,
@@ -41,7 +40,6 @@ from paceline.messages import (
 )
 from paceline.speculation.fields import FieldError, require
 from paceline.speculation.noise import noise_key
-from paceline.speculation.policy import Mode
 
 START_TIMEOUT_SECONDS = 5.0
 """How long a request waits for a verifier to be there."""
@@ -74,7 +72,7 @@ class Running:
     opening: OpenSession
     verifier: VerifierWorker
     events: asyncio.Queue[SessionEvent]
-    drafting: list[asyncio.Task[None]]
+    crew: Crew
     started: float
     first_token_at: float = 0.0
     last_token_at: float = 0.0
@@ -86,6 +84,7 @@ class Gateway:
 
     def __init__(self, verifiers: Sequence[VerifierWorker], drafters: Sequence[DrafterWorker]) -> None:
         self.verifiers, self.drafters = list(verifiers), list(drafters)
+        self._coordinator = Coordinator(drafters)
         self._running: dict[str, Running] = {}
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
@@ -96,7 +95,10 @@ class Gateway:
         verifier = await self._route(request.model)
         seed = request.seed if request.seed is not None else secrets.randbits(63)
         opening = self._opening(request, verifier, seed)
-        running = Running(opening, verifier, verifier.open(opening), self._attach(opening, verifier), started)
+        events = verifier.open(opening)
+        running = Running(
+            opening, verifier, events, self._coordinator.crew(opening, verifier, _model_of(verifier)), started
+        )
         self._running[opening.session_id] = running
         try:
             yield Chunk(opening.session_id, seed=seed)
@@ -177,21 +179,6 @@ class Gateway:
                 name in known, "drafters", name, f"one of {', '.join(sorted(known)) or 'none, there are no drafters'}"
             )
 
-    def _attach(self, opening: OpenSession, verifier: VerifierWorker) -> list[asyncio.Task[None]]:
-        if opening.speculation.mode is Mode.OFF:
-            return []
-        model, wanted = _model_of(verifier), opening.speculation.drafters
-        tasks = []
-        for worker in self.drafters:
-            known = worker.description
-            if known is None or not worker.healthy or (wanted is not None and known.drafter_id not in wanted):
-                continue
-            if known.tokenizer_hash and known.tokenizer_hash != model.tokenizer_hash:
-                continue
-            tasks.append(asyncio.create_task(worker.attach(Attach.to(opening, verifier.address, known.drafter_id))))
-            verifier.send(AuthorizeDrafter(opening.session_id, known.drafter_id))
-        return tasks
-
     # -- streaming -----------------------------------------------------------------------------------------------------
 
     async def _stream(self, running: Running) -> AsyncIterator[Chunk]:
@@ -205,6 +192,8 @@ class Gateway:
                 raise Unavailable(event.detail)
             if event.finish_reason is FinishReason.ERROR:
                 raise TargetFailed(event.detail)
+            if event.overlap is not None and not event.last:
+                running.crew.heard(event.overlap)
             chunk = self._chunk(running, event, detokenizer)
             if chunk is not None:
                 yield chunk
@@ -231,8 +220,7 @@ class Gateway:
         )
 
     def _close(self, running: Running) -> None:
-        for task in running.drafting:
-            task.cancel()
+        running.crew.close()
         session_id = running.opening.session_id
         running.verifier.forget(session_id)
         if running.verifier.healthy:

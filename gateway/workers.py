@@ -132,6 +132,8 @@ class DrafterWorker:
         self.address = address
         self.description: DrafterDescription | None = None
         self.healthy = False
+        self.attached = 0
+        """Our sessions there."""
         self._channel = rpc.channel(address)
         self._stub = wire.drafter_stub(self._channel)
         self._task: asyncio.Task[None] | None = None
@@ -147,6 +149,7 @@ class DrafterWorker:
 
     async def attach(self, attach: Attach) -> None:
         """Has it draft until the session ends or the task is cancelled; its loss is only worth a line."""
+        self.attached += 1
         try:
             async for wired in self._stub.Attach(wire.to_attach(attach)):
                 event = wire.from_attach_event(wired)
@@ -158,6 +161,8 @@ class DrafterWorker:
             )
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 self.healthy = False
+        finally:
+            self.attached -= 1
 
     async def _stay_informed(self) -> None:
         while True:

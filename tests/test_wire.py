@@ -42,8 +42,8 @@ def test_commands(value: m.DecodeCommand) -> None:
 
 
 def test_events() -> None:
-    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1)
-    overlap = m.OverlapStatistics(1, 2, 3, 4, 5, 0.5, 0.25, (drafter,))
+    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1, drafting=False)
+    overlap = m.OverlapStatistics(1, 2, 3, 4, 5, 0.5, 0.125, 0.25, (drafter,))
     events = [
         m.SessionEvent("a", 1, opened=True),
         m.SessionEvent("b", 1, committed=m.CommittedTokens(7, (1, 2), 2**63)),

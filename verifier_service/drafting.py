@@ -21,6 +21,7 @@ from paceline.messages import (
 from paceline.speculation.estimate import Calibration
 from paceline.speculation.fields import require
 from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, check_columns, merge
+from verifier_service.record import Arrival
 from verifier_service.session import Attachment, DrafterLink, Session
 from verifier_service.switch import Switch
 from verifier_service.table import SessionTable
@@ -147,8 +148,10 @@ class Drafting:
         added = merge(tree, session.tokens, attachment.source, columns, attachment.calibration.trust)
         for node in added:
             node.post_verify = session.in_flight
+        now = self._clock()
+        session.record.add(Arrival(now, attachment.source.drafter_id, added, nodes.idle_seconds))
         if added:
-            attachment.rhythm.nodes(self._clock(), tree.expected_gain(added, session.max_draft_nodes))
+            attachment.rhythm.nodes(now, tree.expected_gain(added, session.max_draft_nodes))
 
     def _round_complete(self, complete: RoundComplete, link: DrafterLink) -> None:
         found = self._attachment(complete.session_id, complete.epoch, link)

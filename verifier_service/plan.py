@@ -55,9 +55,9 @@ def make_plan(table: SessionTable, cost: CostCurve, now: float) -> Plan:
     roots = [session for session in roots if session.sequence is not None]
     taken = len(roots) + sum(len(entry.token_ids) for entry in prefill)
     selections = _select(roots, taken, table.limits.max_rows, cost)
-    plan = [*(_decode_entry(*pair, now) for pair in zip(roots, selections, strict=True)), *prefill]
+    plan = [*map(_decode_entry, roots, selections), *prefill]
     for entry in plan:
-        entry.session.in_flight, entry.session.launched_at = True, now
+        entry.session.launch(now)
     return plan
 
 
@@ -80,11 +80,9 @@ def _select(roots: Sequence[Session], taken: int, max_rows: int, cost: CostCurve
     return [(rounds | chosen_of)[session.session_id] for session in roots]
 
 
-def _decode_entry(session: Session, selection: Selection, now: float) -> Entry:
+def _decode_entry(session: Session, selection: Selection) -> Entry:
     sequence = session.sequence
     assert sequence is not None, "roots have been given room"
-    session.counters.verifier_wait_seconds += now - session.rooted_at
-    session.counters.pre_verify_steps += session.mode is Mode.OVERLAPPED and bool(session.attachments)
     fitting = sequence.stretch(1 + len(selection.nodes)) - 1
     if fitting < len(selection.nodes):
         selection = select_alone(session.candidate(fitting))

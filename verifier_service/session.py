@@ -1,4 +1,4 @@
-"""One session at the verifier: its text, its merged tree, its drafters, its counters."""
+"""One session at the verifier: its text, its merged tree, its drafters, its record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Protocol
 from paceline.engine.blocks import PrefixKeys
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.messages import (
-    DrafterStatistics,
     FinishReason,
     OpenSession,
     OverlapStatistics,
@@ -27,9 +26,12 @@ from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, 
 from paceline.speculation.prefix import EMPTY, extend_hash
 from paceline.speculation.select import Candidate
 from paceline.speculation.tree import DraftTree, Node, Selection
+from verifier_service.record import Record, Step
 
 TOLD_TOGETHER = 64
 """Tokens after which a drafter that does not draft is told of them."""
+REPORT_SECONDS = 0.25
+"""How often the gateway hears how a session's drafting goes."""
 
 
 class GatewayLink(Protocol):
@@ -57,21 +59,10 @@ class Attachment:
     """Tokens of the text that it has been told."""
     on: bool = True
     """Whether it is to draft; else it gets no credit, and hears of the text only now and then."""
+    pays: bool = True
+    """Whether it usually drafts with so many sessions running: what is known, whatever is being tried just now."""
     complete_root: int = -1
     """Lockstep: the root that its last round was complete for."""
-
-
-@dataclass
-class Counters:
-    """What a session has cost and brought so far."""
-
-    steps: int = 0
-    verified_nodes: int = 0
-    accepted_nodes: int = 0
-    pre_verify_steps: int = 0
-    post_verify_nodes: int = 0
-    verifier_wait_seconds: float = 0.0
-    step_seconds: float = 0.0
 
 
 class Session:
@@ -101,10 +92,15 @@ class Session:
         self.preemptions = 0
         self.in_flight = False
         self.ended: FinishReason | None = None
-        self.counters = Counters()
+        self.record = Record()
+        self.reported_at = 0.0
         self.usual_step = MovingAverage()
         """Seconds of its steps that were not prefill."""
         self.rooted_at = self.launched_at = 0.0
+        self.drafting: tuple[str, ...] = ()
+        """Drafters that were to draft when its step was launched."""
+        self.growing = False
+        """Whether one of them was growing still."""
         self.decoding_since: float | None = None
 
     @property
@@ -159,8 +155,16 @@ class Session:
     def rate(self, now: float) -> float:
         """Tokens per second since the first root; 0 before anything is known."""
         elapsed = 0.0 if self.decoding_since is None else now - self.decoding_since
-        emitted = self.counters.accepted_nodes + self.counters.steps
+        emitted = self.record.emitted
         return emitted / elapsed if emitted and elapsed > 0 else 0.0
+
+    def launch(self, now: float) -> None:
+        """Its part of a step begins."""
+        self.in_flight, self.launched_at = True, now
+        drafting = {name: a for name, a in self.attachments.items() if a.on and self.mode is not Mode.OFF}
+        self.drafting = tuple(drafting)
+        overlapped = self.mode is Mode.OVERLAPPED
+        self.growing = overlapped and any(attachment.rhythm.growing(now) for attachment in drafting.values())
 
     def admitted(self, now: float) -> bool:
         """It has been given a sequence; whether for the first time, not after a preemption."""
@@ -181,7 +185,8 @@ class Session:
     def commit(self, selection: Selection, decision: Decision, now: float) -> None:
         """Makes a decision part of the text: the one place where a session's tokens grow."""
         accepted = [selection.nodes[row - 1] for row in decision.accepted_rows]
-        self._count(selection.nodes, accepted)
+        rooted_at = min(self.rooted_at, self.launched_at)  # the last chunk of a prompt makes its root itself
+        self.record.add(Step(rooted_at, self.launched_at, now, selection.nodes, accepted, self.drafting, self.growing))
         self._calibrate(selection, accepted)
         for token_id in decision.token_ids:
             self.tokens.append(token_id)
@@ -196,20 +201,6 @@ class Session:
         elif self.room == 0:
             self.ended = FinishReason.LENGTH
 
-    def _count(self, verified: Sequence[Node], accepted: Sequence[Node]) -> None:
-        counters = self.counters
-        counters.steps += 1
-        counters.verified_nodes += len(verified)
-        counters.accepted_nodes += len(accepted)
-        counters.post_verify_nodes += sum(node.post_verify for node in accepted)
-        for node in verified:
-            for drafter_id in node.sources:
-                self._source(drafter_id).verified += 1
-        for node in accepted:
-            for drafter_id in node.sources:
-                self._source(drafter_id).accepted += 1
-                self._source(drafter_id).uniquely_accepted += len(node.sources) == 1
-
     def _calibrate(self, selection: Selection, accepted: Sequence[Node]) -> None:
         """Puts to the test what drafters said of the nodes whose parent was accepted."""
         parents = {self.tree.root, *accepted}
@@ -219,10 +210,6 @@ class Session:
             if said:
                 right = sum(drafter_id in node.sources for node in accepted)
                 attachment.calibration.add(sum(map(math.exp, said)), right)
-
-    def _source(self, drafter_id: str) -> DraftSource:
-        attachment = self.attachments.get(drafter_id)
-        return attachment.source if attachment else self.gone[drafter_id].source
 
     def detach(self, drafter_id: str) -> None:
         """Forgets a drafter's link; its nodes stay, they are only hints, and what is known of it is kept."""
@@ -243,6 +230,7 @@ class Session:
         if attachment.source.incarnation != incarnation:
             attachment.source.restart(incarnation)
         self.attachments[drafter_id] = attachment
+        self.record.sources[drafter_id] = attachment.source
         return attachment
 
     def verdict(self, attachment: Attachment, mode: Mode | None = None) -> Verdict:
@@ -267,10 +255,9 @@ class Session:
         prompt = self.opening.prompt_length
         return Usage(prompt, len(self.tokens) - prompt, cached_tokens=self.cached_tokens or 0)
 
-    def statistics(self) -> OverlapStatistics:
-        sources = [a.source for a in (*self.attachments.values(), *self.gone.values())]
-        drafters = tuple(
-            DrafterStatistics(s.drafter_id, s.proposed, s.verified, s.accepted, s.uniquely_accepted, s.stale)
-            for s in sorted(sources, key=lambda source: source.drafter_id)
-        )
-        return OverlapStatistics(drafters=drafters, **vars(self.counters))
+    def report(self, now: float) -> OverlapStatistics | None:
+        """How drafting goes, when it is time to tell or the session is over."""
+        if self.ended is None and (now - self.reported_at < REPORT_SECONDS or self.mode is Mode.OFF):
+            return None
+        self.reported_at = now
+        return self.record.statistics(lambda name: name in self.attachments and self.attachments[name].pays)

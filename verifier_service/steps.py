@@ -124,7 +124,6 @@ class Stepper:
         self, entry: Entry, rows: Sequence[int], selection: Selection, decision: Decision, outbox: Outbox
     ) -> None:
         session, now = entry.session, self._clock()
-        session.counters.step_seconds += now - session.launched_at
         session.commit(selection, decision, now)
         self._commit_rows(entry, rows)
         self._tell(session, decision.token_ids, "", outbox)
@@ -144,7 +143,7 @@ class Stepper:
             committed=CommittedTokens(position, token_ids, session.hashes[-1]) if token_ids else None,
             finish_reason=session.ended,
             usage=session.usage() if ended else None,
-            overlap=session.statistics() if ended else None,
+            overlap=session.report(self._clock()),
             detail=detail,
         )
         outbox.event(session.gateway, event)

@@ -47,12 +47,13 @@ class Switch:
 
     def changes(self, sessions: Iterable[Session]) -> Iterator[tuple[Session, Attachment]]:
         """Switches drafters on and off; the places that have changed."""
-        drafting = dict[str, bool]()  # asked once per drafter, not once per session
+        known = dict[str, tuple[bool, bool]]()  # asked once per drafter, not once per session
         for session in sessions:
             for drafter_id, attachment in session.attachments.items():
-                if drafter_id not in drafting:
-                    drafting[drafter_id] = self._trials.on(drafter_id)
-                on = session.mode is not Mode.OVERLAPPED or drafting[drafter_id]
+                if drafter_id not in known:
+                    known[drafter_id] = self._trials.on(drafter_id), self._trials.usual(drafter_id)
+                asked_for = session.mode is not Mode.OVERLAPPED
+                on, attachment.pays = (asked_for or says for says in known[drafter_id])
                 if on is not attachment.on:
                     attachment.on = on
                     yield session, attachment

@@ -119,7 +119,13 @@ class VirtualDrafter:
 
     def __init__(self, world: VirtualCluster, kind: DraftKind, vocabulary_size: int, max_context: int) -> None:
         self._world, self._kind = world, kind
-        self.drafter = Drafter(kind, drafter_id=kind.name, vocabulary_size=vocabulary_size, max_context=max_context)
+        self.drafter = Drafter(
+            kind,
+            drafter_id=kind.name,
+            vocabulary_size=vocabulary_size,
+            max_context=max_context,
+            clock=lambda: world.now,
+        )
         self._outgoing: list[DraftUpdate] = []
         self._idle, self._grew = True, False
         grow = kind.grow

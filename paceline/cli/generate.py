@@ -58,8 +58,12 @@ def summarize(chunks: list[Chunk]) -> dict[str, Any]:
             "mode": done.mode.value,
             "steps": done.overlap.steps,
             "mean_accepted_length": round(done.overlap.mean_accepted_length, 4),
+            "pre_verify_steps": done.overlap.pre_verify_steps,
+            "post_verify_nodes": done.overlap.post_verify_nodes,
+            "verifier_wait_seconds": round(done.overlap.verifier_wait_seconds, 6),
+            "drafter_idle_seconds": round(done.overlap.drafter_idle_seconds, 6),
             "drafters": {
-                item.drafter_id: {"verified": item.verified, "accepted": item.accepted}
+                item.drafter_id: {"verified": item.verified, "accepted": item.accepted, "too_late": item.stale}
                 for item in done.overlap.drafters
             },
         },

@@ -30,9 +30,12 @@ class Leave:
 
 @dataclass(frozen=True)
 class DraftNodes:
+    """New nodes of a session; ``idle_seconds``: how long there was nothing to grow for it since the last message."""
+
     session_id: str
     epoch: int
     columns: NodeColumns
+    idle_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ class DrafterStatistics:
     accepted: int = 0
     uniquely_accepted: int = 0
     stale: int = 0
+    """Came too late: beside what was committed already."""
+    drafting: bool = True
+    """Whether it is to draft at present; not if doing without it was found to be faster."""
+    steps: int = 0
+    """Launched while it was to draft."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class OverlapStatistics:
     pre_verify_steps: int = 0
     post_verify_nodes: int = 0
     verifier_wait_seconds: float = 0.0
+    drafter_idle_seconds: float = 0.0
     step_seconds: float = 0.0
     drafters: tuple[DrafterStatistics, ...] = ()
 

@@ -70,10 +70,8 @@ class ScoreScale:
         moment = sum(p * excess for p, excess in pairs)
         rest = max(1.0 - sum(p for p, _ in pairs), 1e-6)
         information = sum(p * excess * excess for p, excess in pairs) + moment * moment / rest
-        if chosen in guess.token_ids:
-            gradient = guess.excess[guess.token_ids.index(chosen)]
-        else:
-            gradient = -moment / rest
+        known = chosen in guess.token_ids
+        gradient = guess.excess[guess.token_ids.index(chosen)] if known else -moment / rest
         self._information = _KAPPA_MEMORY * self._information + information
         step = gradient / self._information
         self._beta = min(max(self._beta + step, 1 / _LARGEST_KAPPA), 1 / _LEAST_KAPPA)

@@ -50,6 +50,7 @@ class DraftSource:
     drafter_id: str
     incarnation: int = 0
     last_node_id: int = 0
+    steps: int = 0
     proposed: int = 0
     stale: int = 0
     verified: int = 0

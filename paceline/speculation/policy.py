@@ -136,6 +136,11 @@ class Rhythm:
             return None
         return DraftOutlook(tuple(known), self._last_at + interval - now, interval)
 
+    def growing(self, now: float) -> bool:
+        """Whether more of it is expected, and not long overdue."""
+        outlook = self.outlook(now)
+        return outlook is not None and outlook.due_in > -outlook.interval
+
     @property
     def _slot(self) -> int:
         return min(self._messages, _REMEMBERED_MESSAGES - 1)

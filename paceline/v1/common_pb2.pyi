@@ -124,7 +124,7 @@ class Usage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ...) -> None: ...
 
 class DrafterStatistics(_message.Message):
-    __slots__ = ("drafter_id", "proposed", "verified", "accepted", "uniquely_accepted", "stale", "rejected", "kappa")
+    __slots__ = ("drafter_id", "proposed", "verified", "accepted", "uniquely_accepted", "stale", "rejected", "drafting", "steps")
     DRAFTER_ID_FIELD_NUMBER: _ClassVar[int]
     PROPOSED_FIELD_NUMBER: _ClassVar[int]
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
@@ -132,7 +132,8 @@ class DrafterStatistics(_message.Message):
     UNIQUELY_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
-    KAPPA_FIELD_NUMBER: _ClassVar[int]
+    DRAFTING_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     drafter_id: str
     proposed: int
     verified: int
@@ -140,8 +141,9 @@ class DrafterStatistics(_message.Message):
     uniquely_accepted: int
     stale: int
     rejected: int
-    kappa: float
-    def __init__(self, drafter_id: _Optional[str] = ..., proposed: _Optional[int] = ..., verified: _Optional[int] = ..., accepted: _Optional[int] = ..., uniquely_accepted: _Optional[int] = ..., stale: _Optional[int] = ..., rejected: _Optional[int] = ..., kappa: _Optional[float] = ...) -> None: ...
+    drafting: bool
+    steps: int
+    def __init__(self, drafter_id: _Optional[str] = ..., proposed: _Optional[int] = ..., verified: _Optional[int] = ..., accepted: _Optional[int] = ..., uniquely_accepted: _Optional[int] = ..., stale: _Optional[int] = ..., rejected: _Optional[int] = ..., drafting: _Optional[bool] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class OverlapStatistics(_message.Message):
     __slots__ = ("steps", "verified_nodes", "accepted_nodes", "pre_verify_steps", "post_verify_nodes", "verifier_wait_seconds", "drafter_idle_seconds", "step_seconds", "drafters")

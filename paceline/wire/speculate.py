@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from paceline import messages as m
 from paceline.errors import FieldError
+from paceline.speculation.fields import require
 from paceline.speculation.merge import NodeColumns
 from paceline.v1 import common_pb2 as common
 from paceline.v1 import verifier_pb2 as verifier
@@ -36,6 +39,7 @@ def _to_nodes(value: m.DraftNodes) -> verifier.DraftNodes:
         token_ids_u32=columns.token_ids.astype("<u4").tobytes(),
         parent_ids_u64=columns.parent_ids.astype("<u8").tobytes(),
         log_scores_f32=columns.log_scores.astype("<f4").tobytes(),
+        idle_seconds=value.idle_seconds,
     )
 
 
@@ -68,7 +72,9 @@ def _from_nodes(wire: verifier.DraftNodes) -> m.DraftNodes:
         parent_ids=column(wire.parent_ids_u64, "<u8", "parent_ids"),
         log_scores=column(wire.log_scores_f32, "<f4", "log_scores"),
     )
-    return m.DraftNodes(wire.session_id, wire.epoch, columns)
+    idle = wire.idle_seconds
+    require(0.0 <= idle < math.inf, "idle_seconds", idle, "0 or more")
+    return m.DraftNodes(wire.session_id, wire.epoch, columns, idle)
 
 
 def to_verdicts(value: m.Verdicts) -> verifier.Verdicts:

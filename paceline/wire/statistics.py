@@ -1,4 +1,4 @@
-"""Counters that travel with a session's last event."""
+"""Counters that travel with a session's events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def to_overlap(value: m.OverlapStatistics) -> common.OverlapStatistics:
 
 def from_overlap(wire: common.OverlapStatistics) -> m.OverlapStatistics:
     drafters = tuple(
-        m.DrafterStatistics(d.drafter_id, d.proposed, d.verified, d.accepted, d.uniquely_accepted, d.stale)
+        m.DrafterStatistics(
+            d.drafter_id, d.proposed, d.verified, d.accepted, d.uniquely_accepted, d.stale, d.drafting, d.steps
+        )
         for d in wire.drafters
     )
     return m.OverlapStatistics(
@@ -32,6 +34,7 @@ def from_overlap(wire: common.OverlapStatistics) -> m.OverlapStatistics:
         pre_verify_steps=wire.pre_verify_steps,
         post_verify_nodes=wire.post_verify_nodes,
         verifier_wait_seconds=wire.verifier_wait_seconds,
+        drafter_idle_seconds=wire.drafter_idle_seconds,
         step_seconds=wire.step_seconds,
         drafters=drafters,
     )

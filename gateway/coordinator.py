@@ -1,0 +1,166 @@
+"""Who drafts for which session, from its opening to its end: chosen, watched, replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway.workers import DrafterWorker, VerifierWorker
+from paceline.messages import (
+    Attach,
+    AuthorizeDrafter,
+    DrafterStatistics,
+    ModelInfo,
+    OpenSession,
+    OverlapStatistics,
+    RevokeDrafter,
+)
+from paceline.speculation.crew import KNOWN_SECONDS, LEAST_STEPS, Drafter, Experience, Situation
+from paceline.speculation.policy import Mode
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class _Member:
+    """A drafter at work for a session, and what was known of it when it was last looked at."""
+
+    worker: DrafterWorker
+    group: str
+    task: asyncio.Task[None]
+    steps: int = 0
+    accepted: int = 0
+
+
+class Coordinator:
+    """The drafters of a topology and what is known of them from all sessions."""
+
+    def __init__(self, drafters: Sequence[DrafterWorker], clock: Clock = time.monotonic) -> None:
+        self.drafters, self.clock = list(drafters), clock
+        self.experience = Experience()
+
+    def crew(self, opening: OpenSession, verifier: VerifierWorker, model: ModelInfo) -> Crew:
+        """The drafters of a session that is being opened, already at work."""
+        crew = Crew(self, opening, verifier, model)
+        crew.complete()
+        return crew
+
+    def fitting(self, model: ModelInfo) -> Iterator[tuple[DrafterWorker, Drafter]]:
+        """Healthy drafters that speak the model's tokens."""
+        for worker in self.drafters:
+            known = worker.description
+            if known is None or not worker.healthy:
+                continue
+            if known.tokenizer_hash and known.tokenizer_hash != model.tokenizer_hash:
+                continue
+            sessions = max(worker.attached, known.attached_sessions)
+            yield worker, Drafter(known.drafter_id, f"{known.kind} {known.model}", sessions, known.max_sessions)
+
+
+class Crew:
+    """The drafters of one session."""
+
+    def __init__(
+        self, coordinator: Coordinator, opening: OpenSession, verifier: VerifierWorker, model: ModelInfo
+    ) -> None:
+        self._coordinator, self._opening, self._verifier, self._model = coordinator, opening, verifier, model
+        self._members: dict[str, _Member] = {}
+        self._left: dict[str, float] = {}
+
+    def complete(self) -> None:
+        """Has a drafter of every group that pays draft; those that the client has named, if it has."""
+        if self._opening.speculation.mode is Mode.OFF:
+            return
+        workers = {drafter.drafter_id: (worker, drafter) for worker, drafter in self._available()}
+        for drafter in self._choice([drafter for _, drafter in workers.values()]):
+            self._attach(*workers[drafter.drafter_id])
+
+    def heard(self, overlap: OverlapStatistics) -> None:
+        """The verifier has told how drafting goes: whoever is gone, slow or useless is replaced."""
+        for statistics in overlap.drafters:
+            self._learn(statistics)
+        self._dismiss_the_gone()
+        if self._opening.speculation.drafters is None:
+            self._replace_the_slow()
+        self.complete()
+
+    def close(self) -> None:
+        """The session is over."""
+        for member in self._members.values():
+            member.task.cancel()
+        self._members.clear()
+
+    @property
+    def _situation(self) -> Situation:
+        return Situation(self._opening.speculation.mode, self._verifier.load)
+
+    # -- who may, who does ---------------------------------------------------------------------------------------------
+
+    def _available(self) -> Iterator[tuple[DrafterWorker, Drafter]]:
+        now, named = self._coordinator.clock(), self._opening.speculation.drafters
+        for worker, drafter in self._coordinator.fitting(self._model):
+            name = drafter.drafter_id
+            lately_left = now - self._left.get(name, -KNOWN_SECONDS) < KNOWN_SECONDS
+            if name not in self._members and not lately_left and (named is None or name in named):
+                yield worker, drafter
+
+    def _choice(self, available: Sequence[Drafter]) -> Sequence[Drafter]:
+        if self._opening.speculation.drafters is not None:
+            return available
+        taken = {member.group for member in self._members.values()}
+        return self._coordinator.experience.choose(self._coordinator.clock(), available, self._situation, taken)
+
+    def _attach(self, worker: DrafterWorker, drafter: Drafter) -> None:
+        attach = Attach.to(self._opening, self._verifier.address, drafter.drafter_id)
+        self._verifier.send(AuthorizeDrafter(self._opening.session_id, drafter.drafter_id))
+        task = asyncio.create_task(worker.attach(attach))
+        self._members[drafter.drafter_id] = _Member(worker, drafter.group, task)
+
+    # -- watching ------------------------------------------------------------------------------------------------------
+
+    def _learn(self, statistics: DrafterStatistics) -> None:
+        member = self._members.get(statistics.drafter_id)
+        if member is None:
+            return
+        steps, accepted = statistics.steps - member.steps, statistics.accepted - member.accepted
+        if statistics.drafting and steps < LEAST_STEPS:
+            return
+        self._coordinator.experience.report(
+            self._coordinator.clock(),
+            self._seen(statistics.drafter_id, member),
+            self._situation,
+            steps,
+            accepted,
+            drafting=statistics.drafting,
+        )
+        member.steps, member.accepted = statistics.steps, statistics.accepted
+
+    def _dismiss_the_gone(self) -> None:
+        for name in [name for name, member in self._members.items() if member.task.done()]:
+            del self._members[name]
+            self._left[name] = self._coordinator.clock()
+
+    def _replace_the_slow(self) -> None:
+        now = self._coordinator.clock()
+        for name, member in list(self._members.items()):
+            others = [drafter for _, drafter in self._available()]
+            present = self._seen(name, member)
+            heir = self._coordinator.experience.replacement(now, present, others, self._situation)
+            if heir is not None:
+                self._dismiss(name, member, f"{heir.drafter_id} takes its place")
+
+    def _dismiss(self, name: str, member: _Member, reason: str) -> None:
+        logger.info("session %s: %s leaves, %s", self._opening.session_id, name, reason)
+        self._verifier.send(RevokeDrafter(self._opening.session_id, name, reason))
+        member.task.cancel()
+        del self._members[name]
+        self._left[name] = self._coordinator.clock()
+
+    @staticmethod
+    def _seen(name: str, member: _Member) -> Drafter:
+        return Drafter(name, member.group, member.worker.attached, 1)

@@ -1,0 +1,106 @@
+"""What happens in a session, event by event: the one source of its statistics, and of whatever else watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from paceline.messages import DrafterStatistics, OverlapStatistics
+from paceline.speculation.merge import DraftSource
+from paceline.speculation.tree import Node
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Nodes have come from a drafter."""
+
+    at: float
+    drafter_id: str
+    nodes: Sequence[Node]
+    """Those that were new to the tree."""
+    idle_seconds: float
+    """How long, since its last message, the drafter had nothing to grow for this session."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step has decided. Its start is ``launched_at``; the session's root had waited for it since ``rooted_at``."""
+
+    rooted_at: float
+    launched_at: float
+    decided_at: float
+    verified: Sequence[Node]
+    accepted: Sequence[Node]
+    drafters: Sequence[str]
+    """Those that were to draft when it was launched."""
+    growing: bool
+    """Whether one of them was growing still: PEARL's pre-verify."""
+
+
+Event = Arrival | Step
+Watcher = Callable[[Event], None]
+
+
+@dataclass
+class _Totals:
+    steps: int = 0
+    verified_nodes: int = 0
+    accepted_nodes: int = 0
+    pre_verify_steps: int = 0
+    post_verify_nodes: int = 0
+    verifier_wait_seconds: float = 0.0
+    drafter_idle_seconds: float = 0.0
+    step_seconds: float = 0.0
+
+
+class Record:
+    """Takes a session's events, adds them up, and hands them on to who watches."""
+
+    def __init__(self) -> None:
+        self._totals = _Totals()
+        self.sources: dict[str, DraftSource] = {}
+        """All drafters that were ever here."""
+        self.watchers: list[Watcher] = []
+
+    def add(self, event: Event) -> None:
+        match event:
+            case Arrival():
+                self._totals.drafter_idle_seconds += event.idle_seconds
+            case Step():
+                self._step(event)
+        for watcher in self.watchers:
+            watcher(event)
+
+    def _step(self, step: Step) -> None:
+        totals = self._totals
+        totals.steps += 1
+        totals.verified_nodes += len(step.verified)
+        totals.accepted_nodes += len(step.accepted)
+        totals.pre_verify_steps += step.growing
+        totals.post_verify_nodes += sum(node.post_verify for node in step.accepted)
+        totals.verifier_wait_seconds += step.launched_at - step.rooted_at
+        totals.step_seconds += step.decided_at - step.launched_at
+        for drafter_id in step.drafters:
+            self.sources[drafter_id].steps += 1
+        for node in step.verified:
+            for drafter_id in node.sources:
+                self.sources[drafter_id].verified += 1
+        for node in step.accepted:
+            for drafter_id in node.sources:
+                self.sources[drafter_id].accepted += 1
+                self.sources[drafter_id].uniquely_accepted += len(node.sources) == 1
+
+    @property
+    def emitted(self) -> int:
+        """Tokens that its steps have brought; a prompt's last chunk counts as one."""
+        return self._totals.accepted_nodes + self._totals.steps
+
+    def statistics(self, drafting: Callable[[str], bool]) -> OverlapStatistics:
+        """The sums so far; ``drafting`` says of a drafter whether it is to draft now."""
+        drafters = tuple(
+            DrafterStatistics(
+                name, s.proposed, s.verified, s.accepted, s.uniquely_accepted, s.stale, drafting(name), s.steps
+            )
+            for name, s in sorted(self.sources.items())
+        )
+        return OverlapStatistics(drafters=drafters, **vars(self._totals))
