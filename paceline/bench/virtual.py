@@ -43,6 +43,7 @@ class Told:
     clock: Clock
     tokens: dict[str, list[int]] = field(default_factory=dict)
     at: dict[str, list[float]] = field(default_factory=dict)
+    counts: dict[str, list[int]] = field(default_factory=dict)
     overlap: dict[str, OverlapStatistics] = field(default_factory=dict)
 
     def send(self, events: Sequence[SessionEvent]) -> None:
@@ -50,6 +51,7 @@ class Told:
             if event.committed:
                 self.tokens.setdefault(event.session_id, []).extend(event.committed.token_ids)
                 self.at.setdefault(event.session_id, []).append(self.clock())
+                self.counts.setdefault(event.session_id, []).append(len(event.committed.token_ids))
             if event.overlap:
                 self.overlap[event.session_id] = event.overlap
 

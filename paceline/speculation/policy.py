@@ -102,12 +102,13 @@ class Rhythm:
     def verdict(self, now: float, *, bare: bool) -> None:
         """A verdict is being sent: the drafter starts afresh; ``bare``: no candidate is left below the root.
 
-        A message that was due and did not come was worth nothing, so that a drafter that falls silent is soon waited
-        for no more.
+        A message that was due and did not come was worth nothing, nor were those that would have followed it, so that
+        a drafter that slows down or falls silent is soon waited for no more.
         """
         expected = self.outlook(now)
         if expected is not None and expected.due_in < 0:
-            self._gains[self._bare][self._slot].add(0.0)
+            for gain in self._gains[self._bare][self._slot :][: len(expected.gains)]:
+                gain.add(0.0)
         self._verdict_at, self._messages, self._bare = now, 0, bare
 
     def nodes(self, now: float, gain: float) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from drafter_service.drafters.base import DraftKind
 from drafter_service.drafters.model import ModelDrafter
-from paceline.bench.overlap import POLICIES
+from paceline.bench.overlap.policies import POLICIES
+from paceline.bench.overlap.virtual_cells import Cell, VirtualCells
 from paceline.bench.virtual import Times, Told, VirtualCluster
 from paceline.messages import OpenSession
 from paceline.speculation.noise import noise_key
@@ -68,6 +69,11 @@ def test_every_policy_gives_the_same_text_and_a_perfect_draft_speeds_it_up(polic
 def test_figures_do_not_depend_on_this_machine(target_path: Path, other_path: Path) -> None:
     first, second = (told(target_path, other_path, POLICIES["overlapped tree"][0]) for _ in range(2))
     assert first.at == second.at
+
+
+def test_a_drafter_that_slows_down_in_mid_answer_costs_next_to_nothing() -> None:
+    cells = [Cell(step=0.02, rtt=0.0, sessions=1, temperature=0.8)]
+    assert VirtualCells(max_tokens=1).slowed_vs_off(cells) > 0.95
 
 
 def test_a_useless_draft_costs_next_to_nothing(target_path: Path, other_path: Path) -> None:
