@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from paceline.errors import FieldError
 from paceline.messages import (
@@ -31,6 +32,15 @@ MAX_ENTRIES = 1024
 """Entries of one kind in a message; more is malformed framing and ends the stream."""
 
 
+@dataclass
+class Heard:
+    """What came of a drafter's message."""
+
+    useful: bool = False
+    """Whether anything in it was news; a drafter that goes on without any is read less and less often."""
+    rejected: list[Rejection] = field(default_factory=list)
+
+
 class Drafting:
     """Drafters' side of the sessions in a table. Nothing here can end a session or change its text."""
 
@@ -44,30 +54,30 @@ class Drafting:
         """Whether a join waits for its session."""
         return bool(self._early)
 
-    def update(self, update: DraftUpdate, link: DrafterLink) -> list[Rejection]:
+    def update(self, update: DraftUpdate, link: DrafterLink) -> Heard:
         """Takes all entries; a bad one costs only that session's drafting by that drafter.
 
         Raises ``FieldError`` for a message that has too many of them.
         """
-        rejected: list[Rejection] = []
+        heard = Heard(useful=bool(update.leaves))
         for kind, entries in vars(update).items():
             require(len(entries) <= MAX_ENTRIES, kind, len(entries), f"at most {MAX_ENTRIES} a message")
         for join in update.joins:
-            self._join(join, link)
+            heard.useful |= self._join(join, link)
         total = 0
         for nodes in update.nodes:
             total += len(nodes.columns)
             try:
                 require(total <= MAX_NODES_PER_MESSAGE, "nodes", total, f"at most {MAX_NODES_PER_MESSAGE} a message")
-                self._merge(nodes, link)
+                heard.useful |= self._merge(nodes, link)
             except FieldError as error:
                 self.leave(nodes.session_id, link)
-                rejected.append(Rejection(nodes.session_id, Status.INVALID_ARGUMENT, str(error)))
+                heard.rejected.append(Rejection(nodes.session_id, Status.INVALID_ARGUMENT, str(error)))
         for complete in update.rounds:
-            self._round_complete(complete, link)
+            heard.useful |= self._round_complete(complete, link)
         for leave in update.leaves:
             self.leave(leave.session_id, link)
-        return rejected
+        return heard
 
     def leave(self, session_id: str, link: DrafterLink) -> None:
         """This link drafts for the session no more, nor does it wait for it."""
@@ -112,7 +122,8 @@ class Drafting:
             detail = f"no session {join.session_id} within {EARLY_JOIN_SECONDS} s"
             link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, detail, join.epoch),)))
 
-    def _join(self, join: Join, link: DrafterLink) -> None:
+    def _join(self, join: Join, link: DrafterLink) -> bool:
+        """Whether it was let in."""
         session = self._table.get(join.session_id)
         if session is None or session.epoch < join.epoch:
             if self._table.ended_lately(join.session_id):
@@ -124,11 +135,11 @@ class Drafting:
                 full = f"{MAX_ENTRIES} joins wait for their sessions already"
                 crowded = Rejection(join.session_id, Status.RESOURCE_EXHAUSTED, full, join.epoch)
                 link.send(Verdicts(rejected=(crowded,)))
-            return
+            return False
         refusal = _refusal(join, session)
         if refusal:
             link.send(Verdicts(rejected=(refusal,)))
-            return
+            return False
         calibration = self._calibrations.setdefault(join.drafter_id, Calibration())
         attachment = session.attach(join.drafter_id, join.incarnation, link, calibration, self._clock())
         attachment.on = self._switch.on(session, join.drafter_id)
@@ -137,26 +148,32 @@ class Drafting:
             shared = session.opening.prompt_length
         missing, limit = tuple(session.tokens[shared:]), attachment.source.node_limit(credit=attachment.on)
         link.send(Verdicts(joined=(Joined(session.session_id, session.epoch, shared, missing, limit),)))
+        return True
 
-    def _merge(self, nodes: DraftNodes, link: DrafterLink) -> None:
+    def _merge(self, nodes: DraftNodes, link: DrafterLink) -> bool:
+        """Whether any of them were new and had their place under the root, be it one that was taken."""
         found = self._attachment(nodes.session_id, nodes.epoch, link)
         if found is None:
-            return
+            return False
         session, attachment = found
-        columns, tree = nodes.columns, session.tree
-        check_columns(columns, attachment.source, tree.root.position, self._vocabulary_size)
-        added = merge(tree, session.tokens, attachment.source, columns, attachment.calibration.trust)
+        columns, tree, source = nodes.columns, session.tree, attachment.source
+        before = source.proposed - source.stale
+        check_columns(columns, source, tree.root.position, self._vocabulary_size)
+        added = merge(tree, session.tokens, source, columns, attachment.calibration.trust)
         for node in added:
             node.post_verify = session.in_flight
         now = self._clock()
-        session.record.add(Arrival(now, attachment.source.drafter_id, added, nodes.idle_seconds))
+        session.record.add(Arrival(now, source.drafter_id, added, nodes.idle_seconds))
         if added:
             attachment.rhythm.nodes(now, tree.expected_gain(added, session.max_draft_nodes))
+        return source.proposed - source.stale > before
 
-    def _round_complete(self, complete: RoundComplete, link: DrafterLink) -> None:
+    def _round_complete(self, complete: RoundComplete, link: DrafterLink) -> bool:
         found = self._attachment(complete.session_id, complete.epoch, link)
-        if found:
-            found[1].complete_root = complete.root_position
+        if found is None or found[1].complete_root == complete.root_position:
+            return False
+        found[1].complete_root = complete.root_position
+        return True
 
     def _attachment(self, session_id: str, epoch: int, link: DrafterLink) -> tuple[Session, Attachment] | None:
         """The drafter's place; None when the session has ended or moved on, which is harmless."""

@@ -151,13 +151,16 @@ class Verifier:
 
     # -- what drafters say ---------------------------------------------------------------------------------------------
 
-    def update(self, update: DraftUpdate, link: DrafterLink) -> None:
-        """Takes joins and nodes; a bad entry costs only that session's drafting by that drafter."""
+    def update(self, update: DraftUpdate, link: DrafterLink) -> bool:
+        """Takes joins and nodes; a bad entry costs only that session's drafting by that drafter. Whether anything in it
+        was news."""
         with self.changed:
-            rejected = self._drafting.update(update, link)
-            self._wake()
-        if rejected:
-            link.send(Verdicts(rejected=tuple(rejected)))
+            heard = self._drafting.update(update, link)
+            if heard.useful or heard.rejected:
+                self._wake()
+        if heard.rejected:
+            link.send(Verdicts(rejected=tuple(heard.rejected)))
+        return heard.useful
 
     def reject_drafting(self, rejection: Rejection, link: DrafterLink) -> None:
         """An entry could not even be read: its session does without this drafter."""

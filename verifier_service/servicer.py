@@ -14,6 +14,9 @@ from paceline.messages import Rejection, SessionEvent, Status, TokenizerFiles, V
 from paceline.rpc import Outgoing, abort, unary
 from verifier_service.service import Verifier
 
+PATIENCE = 16
+"""Useless messages in a row that a drafter may send at full speed."""
+
 
 class VerifierServicer(wire.VerifierBase):
     """``VerifierService`` over a ``Verifier``."""
@@ -63,12 +66,13 @@ class VerifierServicer(wire.VerifierBase):
             self._verifier.drafter_lost(link)
 
     async def _read_drafts(self, requests: AsyncIterator[wire.verifier.DraftUpdate], link: Outgoing[Verdicts]) -> None:
+        flooding = Backpressure()
         try:
             async for request in requests:
                 update, rejected = wire.from_draft_update(request)
                 for rejection in rejected:
                     self._verifier.reject_drafting(rejection, link)
-                self._verifier.update(update, link)
+                await flooding.heard(useful=self._verifier.update(update, link))
         finally:
             link.close()
 
@@ -82,6 +86,21 @@ class VerifierServicer(wire.VerifierBase):
         if request.have_hash == files.tokenizer_hash:
             files = TokenizerFiles(files.tokenizer_hash, b"", files.chat_template, files.special_tokens)
         return wire.to_tokenizer_files(files)
+
+
+class Backpressure:
+    """Lets a drafter wait that goes on sending what is no news: its stream is read less and less often, and what it
+    sends stays with it. One that is useful, or late now and then, is never kept waiting."""
+
+    def __init__(self) -> None:
+        self._useless = 0
+
+    async def heard(self, *, useful: bool) -> None:
+        """After a message."""
+        self._useless = 0 if useful else self._useless + 1
+        over = min(self._useless - PATIENCE, 8)
+        if over > 0:
+            await asyncio.sleep(2**over * 1e-3)
 
 
 def _together(batch: Sequence[Verdicts]) -> Verdicts:

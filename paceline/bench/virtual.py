@@ -74,7 +74,7 @@ class VirtualCluster:
 
     def __init__(self, target: ModelRunner, kinds: Sequence[DraftKind], times: Times) -> None:
         self.now, self.times = 0.0, times
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         config = target.config
         info = ModelInfo("target", config.vocabulary_size, config.max_context, "", config.stop_token_ids)
@@ -84,7 +84,7 @@ class VirtualCluster:
         self.told = Told(lambda: self.now)
         self.drafters = [VirtualDrafter(self, kind, config.vocabulary_size, config.max_context) for kind in kinds]
 
-    def at(self, when: float, what: Callable[[], None]) -> None:
+    def at(self, when: float, what: Callable[[], object]) -> None:
         """Something happens at a time."""
         heapq.heappush(self._events, (when, next(self._order), what))
 

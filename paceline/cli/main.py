@@ -77,11 +77,19 @@ def up(
     topology: Annotated[Path | None, typer.Argument(help="A topology.yaml; default: the embedded pair.")] = None,
     target: Target = None,
     draft: Draft = None,
+    emulate_step_time: Annotated[
+        str, typer.Option(help="Experimental: forwards take at least so long, as draft=4ms,target=40ms,per_row=0.1ms.")
+    ] = "",
+    emulate_link: Annotated[
+        str, typer.Option(help="Experimental: drafters' wire to verifiers, as rtt=5ms,jitter=1ms,bandwidth=100mbps.")
+    ] = "",
 ) -> None:
     """Start a fleet as local processes and keep it until Ctrl-C."""
+    from paceline.cli.fleet import fleet_topology
     from paceline.cli.up import run_up
+    from paceline.cluster.topology import emulated
 
-    _run(lambda: run_async(run_up(topology, target, draft)))
+    _run(lambda: run_async(run_up(emulated(fleet_topology(topology, target, draft), emulate_step_time, emulate_link))))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from pathlib import Path
 
 import typer
 
-from paceline.cli.fleet import fleet_topology
 from paceline.cluster.local import LocalCluster
+from paceline.cluster.topology import Topology
 from paceline.errors import Unavailable
 
 
-async def run_up(topology_file: Path | None, target: str | None, draft: str | None) -> None:
+async def run_up(topology: Topology) -> None:
     """Starts the fleet, says where it is, and watches it."""
-    topology = fleet_topology(topology_file, target, draft)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

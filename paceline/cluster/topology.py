@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+from paceline.emulation import EmulatedLink, Pace
 from paceline.errors import UnsupportedParameter
 from paceline.speculation.fields import FieldError, require
 
@@ -166,3 +167,35 @@ def _mapping(where: str, value: Any) -> dict[str, Any]:
 def _list(where: str, value: Any) -> list[Any]:
     require(isinstance(value, list), where, value, "a list")
     return list(value)
+
+
+def emulated(topology: Topology, step_time: str, link: str) -> Topology:
+    """Experimental: all workers with the given step times and wires instead of their own.
+
+    ``step_time`` as ``draft=4ms,target=40ms,per_row=0.1ms`` (the last one of the target), ``link`` as
+    ``rtt=5ms,jitter=1ms,bandwidth=100mbps``; empty: as they are.
+    """
+    EmulatedLink.parse(link)
+    times = dict(part.partition("=")[::2] for part in step_time.split(",") if part)
+    known = bool(times) is bool(step_time) and set(times) <= {"draft", "target", "per_row"} and all(times.values())
+    require(known, "emulate_step_time", step_time, "draft=…, target=… and per_row=…")
+    require("per_row" not in times or "target" in times, "emulate_step_time", step_time, "target=… with per_row=…")
+    target = ",".join(filter(None, (times.get("target"), f"per_row={times['per_row']}" if "per_row" in times else "")))
+    draft = times.get("draft", "")
+    for text in (target, draft):
+        Pace.parse(text)
+    return replace(
+        topology,
+        verifiers={
+            name: replace(pool, emulate_step_time=target or pool.emulate_step_time)
+            for name, pool in topology.verifiers.items()
+        },
+        drafters={
+            name: replace(
+                pool,
+                emulate_step_time=draft if draft and pool.kind == "model" else pool.emulate_step_time,
+                emulate_link=link or pool.emulate_link,
+            )
+            for name, pool in topology.drafters.items()
+        },
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from paceline.cluster.topology import parse_topology, read_topology
+from paceline.cluster.topology import emulated, parse_topology, read_topology
 from paceline.speculation.fields import FieldError
 
 GOOD = """
@@ -64,3 +65,26 @@ def test_broken_yaml_and_missing_files(tmp_path: Path) -> None:
         read_topology(tmp_path / "t.yaml")
     with pytest.raises(FieldError, match="expected a file"):
         read_topology(tmp_path / "none.yaml")
+
+
+def test_emulation_goes_to_the_workers_that_it_is_for() -> None:
+    topology = emulated(parse_topology(good()), "draft=4ms,target=40ms,per_row=0.1ms", "rtt=5ms")
+    assert topology.verifiers["big"].emulate_step_time == "40ms,per_row=0.1ms"
+    drafters = {name: (pool.emulate_step_time, pool.emulate_link) for name, pool in topology.drafters.items()}
+    assert drafters == {"small": ("4ms", "rtt=5ms"), "lookup": ("", "rtt=5ms")}
+    assert emulated(topology, "", "") == topology
+
+
+@pytest.mark.parametrize(
+    ("step_time", "link", "says"),
+    [
+        ("40ms", "", "emulate_step_time = '40ms': expected draft="),
+        ("draft=4ms,color=red", "", "emulate_step_time"),
+        ("per_row=1ms", "", "expected target=… with per_row=…"),
+        ("draft=soon", "", "'soon'"),
+        ("", "rtt=far", "'far'"),
+    ],
+)
+def test_bad_emulation_is_named(step_time: str, link: str, says: str) -> None:
+    with pytest.raises(FieldError, match=re.escape(says)):
+        emulated(parse_topology(good()), step_time, link)

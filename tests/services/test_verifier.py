@@ -30,6 +30,7 @@ from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import SECRET, InProcess, load, make_drafter
 from verifier_service.drafting import EARLY_JOIN_SECONDS, MAX_ENTRIES
+from verifier_service.servicer import PATIENCE, Backpressure
 from verifier_service.table import Limits
 
 SAMPLING = SamplingParameters(max_tokens=20)
@@ -268,3 +269,37 @@ def test_stop_tokens_stop_and_are_the_last(target: ModelRunner) -> None:
     stopped.run()
     assert stopped.recorder.tokens["s"] == text[: text.index(stop) + 1]
     assert stopped.recorder.finished["s"] is FinishReason.STOP
+
+
+def test_what_is_no_news_is_told_apart(target: ModelRunner) -> None:
+    """So that a drafter that floods can be read less often: duplicates, the stale, the unknown."""
+    world, drafter = InProcess(target), Listener()
+    world.verifier.command(OPENING, world.recorder)
+    assert world.verifier.update(DraftUpdate(joins=(join(),)), drafter)
+    fresh = DraftUpdate(nodes=(nodes([4, 5], [0, 1]),))
+    assert world.verifier.update(fresh, drafter)
+    assert world.verifier.step(), "prompt"
+    world.verifier.step()
+    for dull in (fresh, DraftUpdate(), DraftUpdate(nodes=(nodes([4], [0], session_id="nobody"),))):
+        assert not world.verifier.update(dull, drafter)
+
+
+async def test_a_drafter_that_floods_is_kept_waiting_until_it_has_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("verifier_service.servicer.asyncio.sleep", sleep)
+    flooding = Backpressure()
+    for _ in range(PATIENCE):
+        await flooding.heard(useful=False)
+    assert waits == []
+    for _ in range(20):
+        await flooding.heard(useful=False)
+    assert waits == sorted(waits)
+    assert 0.1 < waits[-1] < 1
+    waits.clear()
+    await flooding.heard(useful=True)
+    await flooding.heard(useful=False)
+    assert waits == []
