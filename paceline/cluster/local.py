@@ -126,6 +126,7 @@ class LocalCluster:
         pool = self.topology.verifiers[model.verifiers]
         arguments = ["--target", model.target, "--model", model.id, "--device", pool.device, "--dtype", pool.dtype]
         arguments += ["--numerics", pool.numerics, "--emulate-step-time", pool.emulate_step_time]
+        arguments += ["--emulate-acceptance", pool.emulate_acceptance]
         names = _replica_names(model.verifiers, pool.replicas)
         return [
             self._spawn(name, "verifier_service", [*arguments, "--name", name, "--threads", str(threads)])
