@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gateway.coordinator import Coordinator, Crew
 from gateway.text import Detokenizer
 from gateway.workers import DrafterWorker, VerifierWorker
+from paceline.emulation import SYNTHETIC
 from paceline.errors import (
     DataLoss,
     FailedPrecondition,
@@ -246,6 +247,8 @@ def _completion(running: Running, event: SessionEvent) -> Completion:
 
 def _exactness(description: VerifierDescription) -> str:
     fingerprint = description.fingerprint
+    if SYNTHETIC in fingerprint.numerics:
+        return f"{SYNTHETIC}: texts are not the target's"
     deterministic = fingerprint.numerics == "deterministic"
     equal = "bitwise equal texts" if deterministic else f"equal texts up to near-ties of {fingerprint.dtype} logits"
     return f"every token an exact draw; {equal}"

@@ -1,4 +1,4 @@
-"""Experimental: a larger model's step time and a longer wire, emulated, to try a cluster on two cores.
+"""Experimental: a larger model's step time, a longer wire and a better draft, emulated, to try a cluster without them.
 
 Deadlines, not delays: a forward takes the larger of its own and the given time, so that computing counts.
 """
@@ -14,14 +14,22 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+
 from paceline.speculation.fields import FieldError, require
+from paceline.speculation.noise import noise_hash, uniform
+from paceline.speculation.tree import Node, Selection
 
 logger = logging.getLogger(__name__)
 
 ItemT = TypeVar("ItemT")
 LOG_EVERY = 50
+SYNTHETIC = "synthetic acceptance"
+"""What a verifier that accepts by rates says of its numerics."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
 _BANDWIDTH = re.compile(r"(\d+(?:\.\d+)?)(kbps|mbps|gbps)")
+_COIN = np.array([1 << 62], np.uint64)
+"""A token that no vocabulary has, so that its noise is nobody else's."""
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _BITS = {"kbps": 1e3, "mbps": 1e6, "gbps": 1e9}
 
@@ -114,6 +122,56 @@ class EmulatedLink:
             await sending
         finally:
             sending.cancel()
+
+
+@dataclass(frozen=True)
+class SyntheticAcceptance:
+    """Drafts are accepted by the toss of a coin, to measure speeds where no draft model fits the target.
+
+    ``rates`` are the probabilities, at depth 1, 2, … below the root, that a node's likeliest child is accepted once the
+    node is; the last one holds for all deeper levels. (vLLM's ``synthetic_acceptance_rates`` are those of whole paths.)
+    """
+
+    rates: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str, field_: str = "emulate_acceptance") -> SyntheticAcceptance | None:
+        """``0.8,0.7,0.6``; nothing for an empty text."""
+        if not text:
+            return None
+        try:
+            rates = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            rates = ()
+        right = bool(rates) and all(0 <= rate <= 1 for rate in rates)
+        require(right, field_, text, "probabilities from 0 to 1 by depth, as 0.8,0.6")
+        return cls(rates)
+
+    def choice(self, own: Callable[[int], int], selection: Selection, root: Node, key: int) -> Callable[[int], int]:
+        """What is said after each row of a step: the likeliest draft below it if the coin says so, else the target's
+        ``own`` choice. The coin is a function of noise ``key`` and position alone."""
+
+        def choose(row: int) -> int:
+            child = _likeliest(row, selection, root)
+            if child is not None:
+                rate = self.rates[min(child.position - root.position, len(self.rates)) - 1]
+                if uniform(noise_hash(key, child.position, _COIN))[0] < rate:
+                    return child.token_id
+            return own(row)
+
+        return choose
+
+
+def _likeliest(row: int, selection: Selection, root: Node) -> Node | None:
+    """The likeliest draft below a row of a step: one of the step's, or, where those end, one that has come meanwhile.
+
+    A good draft is right about what follows the step, too; were it not, overlapped drafting would gain nothing.
+    """
+    nodes, parents = selection.nodes, selection.parents
+    if row < len(nodes) and parents[row] == row:  # depth first, the likeliest child first: it is the next row
+        return nodes[row]
+    below = (nodes[row - 1] if row else root).children
+    return max(tuple(below.values()), key=lambda node: node.log_score, default=None)
 
 
 def _options(field_: str, parts: list[str], known: tuple[str, ...]) -> dict[str, str]:

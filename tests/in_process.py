@@ -10,6 +10,7 @@ from pathlib import Path
 from drafter_service.drafters.base import DraftKind
 from drafter_service.service import Drafter
 from paceline import wire
+from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import ModelRunner
 from paceline.messages import (
     Attach,
@@ -85,12 +86,13 @@ class InProcess:
         drafters: Sequence[Drafter] = (),
         limits: Limits | None = None,
         cost: CostCurve = FREE,
+        synthetic: SyntheticAcceptance | None = None,
     ) -> None:
         info = ModelInfo(
             "target", target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
         )
         ticks = itertools.count()
-        self.verifier = Verifier(target, info, limits or Limits(), cost, clock=lambda: next(ticks) * 1e-3)
+        self.verifier = Verifier(target, info, limits or Limits(), cost, lambda: next(ticks) * 1e-3, synthetic)
         self.recorder = Recorder()
         self.drafters = list(drafters)
         self.links = [ToVerifier(self.verifier, ToDrafter(drafter)) for drafter in drafters]

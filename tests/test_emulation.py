@@ -1,4 +1,4 @@
-"""Emulated time is at least what was asked for, and nothing is lost or overtaken on an emulated wire."""
+"""Emulated time is at least what was asked for, nothing is lost or overtaken on an emulated wire, rates are met."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from paceline.emulation import EmulatedLink, Pace
+from paceline.emulation import EmulatedLink, Pace, SyntheticAcceptance
 from paceline.speculation.fields import FieldError
+from paceline.speculation.tree import DraftTree, Node, Selection
 
 
 def test_a_forward_takes_the_larger_of_its_own_and_the_given_time() -> None:
@@ -67,3 +68,51 @@ def test_a_pace_that_makes_no_sense_is_refused(text: str, says: str) -> None:
 def test_a_wire_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(FieldError):
         EmulatedLink.parse(text)
+
+
+def test_rates_of_acceptance_are_read() -> None:
+    assert SyntheticAcceptance.parse("0.8,1,0") == SyntheticAcceptance((0.8, 1.0, 0.0))
+    assert SyntheticAcceptance.parse("") is None
+
+
+@pytest.mark.parametrize("text", ["often", "0.8,", "0.8 0.6", "1.2", "0.5,-0.1", "nan"])
+def test_rates_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(FieldError, match=f"emulate_acceptance = '{text}': expected probabilities from 0 to 1"):
+        SyntheticAcceptance.parse(text)
+
+
+def chain_with_siblings(depth: int, position: int = 5) -> tuple[DraftTree, Selection]:
+    """Below the root at each level the likelier token 10 + depth, which has children, and 20 + depth."""
+    tree = DraftTree(1, position)
+    parent, chosen = tree.root, dict[Node, float]()
+    for level in range(1, depth + 1):
+        likelier, _ = tree.add(parent, 10 + level, -0.1 * level)
+        other, _ = tree.add(parent, 20 + level, -2.0)
+        chosen |= {likelier: -0.1 * level, other: -2.0 - 0.1 * level}
+        parent = likelier
+    return tree, tree.in_rows(chosen)
+
+
+def test_the_likeliest_child_is_said_as_often_as_the_rate_of_its_depth() -> None:
+    """Each count is within five standard deviations: a false alarm in about a million runs, were the keys not fixed."""
+    rates, keys = (0.9, 0.3), 4000
+    tree, selection = chain_with_siblings(4)
+    said = [0] * 4
+    for key in range(keys):
+        choice = SyntheticAcceptance(rates).choice(lambda _: -1, selection, tree.root, key)
+        for row in range(4):
+            assert choice(row) in (-1, 11 + row)
+            said[row] += choice(row) == 11 + row
+    for count, rate in zip(said, (0.9, 0.3, 0.3, 0.3), strict=True):
+        assert abs(count / keys - rate) < 5 * (rate * (1 - rate) / keys) ** 0.5
+
+
+def test_where_a_step_ends_what_has_come_meanwhile_is_followed() -> None:
+    tree, selection = chain_with_siblings(1)
+    leaf = selection.nodes[0]
+    choice = SyntheticAcceptance((1.0,)).choice(lambda _: -1, selection, tree.root, 7)
+    assert [choice(row) for row in range(3)] == [11, -1, -1]
+    tree.add(leaf, 31, -3.0)
+    tree.add(leaf, 32, -1.0)
+    tree.add(tree.root, 33, 0.0)
+    assert [choice(row) for row in range(3)] == [11, 32, -1]

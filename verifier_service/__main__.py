@@ -17,6 +17,7 @@ logger = logging.getLogger("verifier_service")
 async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     """Loads the model, runs its first forwards, then listens and says SERVING for as long as steps go on."""
     from paceline import wire
+    from paceline.emulation import SyntheticAcceptance
     from paceline.loop import DeviceLoop
     from paceline.messages import VerifierDescription
     from paceline.rpc import Server
@@ -28,7 +29,8 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     started, failure = time.monotonic(), process.Failure(stop)
     target = await asyncio.to_thread(load_target, config)
     limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
-    verifier = Verifier(target.runner, target.info, limits, target.cost)
+    synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
+    verifier = Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic)
 
     def describe() -> VerifierDescription:
         running, waiting, free, total = verifier.load()

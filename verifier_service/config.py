@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.checkpoint import check_reference
-from paceline.emulation import Pace
+from paceline.emulation import Pace, SyntheticAcceptance
 from paceline.settings import setting
 from paceline.speculation.fields import require
 
@@ -30,6 +30,11 @@ class VerifierConfig:
     max_rows: int = setting("rows of a step, at most: roots, their draft nodes and prompt tokens", 1024)
     stall_seconds: float = setting("not serving while a step has taken longer than this", 30.0)
     emulate_step_time: str = setting("experimental: a forward takes at least so long, as 40ms,per_row=0.1ms", "")
+    emulate_acceptance: str = setting(
+        "experimental: the target's choices follow drafts at these rates by depth, as 0.8,0.6; texts are then not the "
+        "target's",
+        "",
+    )
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
@@ -42,5 +47,6 @@ class VerifierConfig:
         require(self.max_rows >= self.max_sessions, "max_rows", self.max_rows, "at least max_sessions")
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
         Pace.parse(self.emulate_step_time)
+        SyntheticAcceptance.parse(self.emulate_acceptance)
         for field in ("cache_tokens", "max_sessions", "prefill_chunk"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")

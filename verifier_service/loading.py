@@ -10,7 +10,8 @@ import torch
 
 from paceline import __version__
 from paceline.checkpoint import read_tokenizer, resolve, tokenizer_hash
-from paceline.emulation import Pace
+from paceline.emulation import SYNTHETIC, Pace
+from paceline.engine.device import device_name
 from paceline.engine.runner import ModelRunner, Numerics
 from paceline.engine.warmup import warm_up
 from paceline.engine.weights import weights_digest
@@ -54,8 +55,8 @@ def load_target(config: VerifierConfig) -> Target:
         weights=weights_digest(directory),
         dtype=config.dtype,
         engine=f"paceline {__version__}, torch {torch.__version__}",
-        device_kind=torch.cuda.get_device_name() if config.device.startswith("cuda") else config.device,
+        device_kind=device_name(runner.decoder.device),
         tensor_parallel_size=1,
-        numerics=config.numerics,
+        numerics=f"{config.numerics}, {SYNTHETIC}" if config.emulate_acceptance else config.numerics,
     )
     return Target(runner, cost, info, fingerprint, read_tokenizer(directory))

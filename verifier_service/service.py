@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import ModelRunner
 from paceline.errors import FieldError
 from paceline.messages import (
@@ -46,15 +47,16 @@ class Verifier:
         limits: Limits,
         cost: CostCurve = FREE,
         clock: Callable[[], float] = time.monotonic,
+        synthetic: SyntheticAcceptance | None = None,
     ) -> None:
-        """``cost``: what steps of this runner cost, as ``warm_up`` has measured."""
+        """``cost``: what steps of this runner cost, as ``warm_up`` has measured; ``synthetic``: experimental."""
         self.model, self.limits = model, limits
         self.changed = threading.Condition()
         self._runner = runner
         self._table = SessionTable(runner, limits, clock)
         switch = Switch(cost)
         self._drafting = Drafting(self._table, model.vocabulary_size, switch, clock)
-        self._stepper = Stepper(self._table, model.stop_token_ids, cost, switch, clock)
+        self._stepper = Stepper(self._table, model.stop_token_ids, cost, switch, clock, synthetic)
         self._clock = clock
         self._news = False
 

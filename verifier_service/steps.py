@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from paceline.emulation import SyntheticAcceptance
 from paceline.engine.cache import ROOT
 from paceline.engine.runner import Logits
 from paceline.messages import CommittedTokens, FinishReason, SessionEvent
@@ -46,9 +47,11 @@ class Stepper:
         cost: CostCurve,
         switch: Switch,
         clock: Callable[[], float],
+        synthetic: SyntheticAcceptance | None = None,
     ) -> None:
         self._table, self._stop = table, frozenset(stop_token_ids)
         self._cost, self._switch, self._clock = cost, switch, clock
+        self._synthetic = synthetic
 
     def launch(self) -> Plan:
         """Admits what has room and plans the step; empty: nothing to do yet."""
@@ -84,9 +87,12 @@ class Stepper:
             position = nodes[row - 1].position if row else root_position
             return choose(logits[row], sampling, session.noise, position + 1)
 
+        said: Callable[[int], int] = choice
+        if self._synthetic is not None:
+            said = self._synthetic.choice(choice, selection, session.tree.root, session.noise.key)
         own = sampling.stop_token_ids
         stop = frozenset(own) if sampling.ignore_eos else self._stop.union(own)
-        return walk(token_ids, (ROOT, *selection.parents), choice, stop, session.room)
+        return walk(token_ids, (ROOT, *selection.parents), said, stop, session.room)
 
     # -- commit --------------------------------------------------------------------------------------------------------
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from paceline import process
+from paceline.errors import FieldError, PacelineError
 from paceline.settings import parse
 
-NAMES = ("engine", "prefill", "decode", "overlap")
+NAMES = ("engine", "prefill", "decode", "overlap", "accelerator")
 
 
 def main() -> int:
     process.prepare()
     name, *arguments = sys.argv[1:] or [""]
     program = f"paceline bench {name}"
+    try:
+        return _run(name, arguments, program)
+    except (FieldError, PacelineError) as error:  # what only running it could find wrong
+        sys.stderr.write(f"{program}: {error}\n")
+        return 2 if isinstance(error, FieldError) else 1
+
+
+def _run(name: str, arguments: Sequence[str], program: str) -> int:
     match name:
         case "engine":
             from paceline.bench import engine
@@ -31,6 +41,10 @@ def main() -> int:
             from paceline.bench import overlap
 
             overlap.run(parse(overlap.OverlapBench, arguments, program))
+        case "accelerator":
+            from paceline.bench import accelerator
+
+            accelerator.run(parse(accelerator.AcceleratorBench, arguments, program))
         case _:
             sys.stderr.write(f"paceline bench {name!r}: expected one of {', '.join(NAMES)}\n")
             return 2

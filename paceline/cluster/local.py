@@ -60,8 +60,16 @@ class LocalCluster:
     Children watch their standard input, a pipe that closes when this process is gone, even by SIGKILL.
     """
 
-    def __init__(self, topology: Topology, *, show_logs: bool = False, free_ports: bool = True) -> None:
-        self.topology = topology
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        show_logs: bool = False,
+        free_ports: bool = True,
+        start_timeout_seconds: float = START_TIMEOUT_SECONDS,
+    ) -> None:
+        """``start_timeout_seconds``: large weights take long to read."""
+        self.topology, self._start_timeout_seconds = topology, start_timeout_seconds
         self.workers: list[Worker] = []
         self.gateway_address = ""
         self._show_logs, self._free_ports = show_logs, free_ports
@@ -126,6 +134,7 @@ class LocalCluster:
         pool = self.topology.verifiers[model.verifiers]
         arguments = ["--target", model.target, "--model", model.id, "--device", pool.device, "--dtype", pool.dtype]
         arguments += ["--numerics", pool.numerics, "--emulate-step-time", pool.emulate_step_time]
+        arguments += ["--emulate-acceptance", pool.emulate_acceptance]
         names = _replica_names(model.verifiers, pool.replicas)
         return [
             self._spawn(name, "verifier_service", [*arguments, "--name", name, "--threads", str(threads)])
@@ -161,7 +170,8 @@ class LocalCluster:
         return address
 
     async def _wait_until_serving(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        patience = self._start_timeout_seconds
+        deadline = time.monotonic() + patience
         for worker in self.workers:
             while not await rpc.is_serving(worker.address):
                 status = worker.process.poll()
@@ -170,9 +180,7 @@ class LocalCluster:
                         f"{worker.name} ended with status {status} while starting:\n{worker.last_words()}"
                     )
                 if time.monotonic() > deadline:
-                    raise Unavailable(
-                        f"{worker.name} is not serving after {START_TIMEOUT_SECONDS:.0f} s:\n{worker.last_words()}"
-                    )
+                    raise Unavailable(f"{worker.name} is not serving after {patience:.0f} s:\n{worker.last_words()}")
                 await asyncio.sleep(0.05)
 
 

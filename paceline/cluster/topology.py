@@ -28,6 +28,7 @@ class VerifierPool:
     accelerator: str = ""
     price_per_hour: float = 0.0
     emulate_step_time: str = ""
+    emulate_acceptance: str = ""
 
 
 @dataclass(frozen=True)

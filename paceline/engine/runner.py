@@ -17,6 +17,7 @@ from paceline.engine.blocks import BLOCK_SIZE, PrefixKeys
 from paceline.engine.cache import KVCache, Sequence
 from paceline.engine.config import ModelConfig
 from paceline.engine.decoder import Decoder
+from paceline.engine.device import find_device
 from paceline.engine.weights import DecoderWeights, load_weights
 
 Logits = npt.NDArray[np.float32]
@@ -59,9 +60,9 @@ class ModelRunner:
         dtype: str = "float32",
         numerics: Numerics = Numerics.STANDARD,
     ) -> ModelRunner:
-        """Loads a Hugging Face checkpoint directory."""
-        config = ModelConfig.load(path)
-        return cls(config, load_weights(path, config, torch.device(device), DTYPES[dtype]), cache_tokens, numerics)
+        """Loads a Hugging Face checkpoint directory; raises ``FieldError`` for a device that is not there."""
+        place, config = find_device(device), ModelConfig.load(path)
+        return cls(config, load_weights(path, config, place, DTYPES[dtype]), cache_tokens, numerics)
 
     def open(self, max_tail: int, token_ids: Seq[int] = (), keys: PrefixKeys | None = None) -> Sequence:
         """A sequence with at most ``max_tail`` speculative rows at a time.

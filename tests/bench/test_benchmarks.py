@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tokenizers import Tokenizer
 
+from paceline.bench.accelerator import AcceleratorBench
 from paceline.bench.baselines import Ask, Baselines
 from paceline.bench.decode import DecodeBench
 from paceline.bench.engine import EngineBench, shapes
 from paceline.bench.prefill import PrefillBench
+from paceline.bench.random_weights import LLAMA_3_2_1B, LLAMA_3_8B, PAIRS, write_random
+from paceline.engine.config import ModelConfig
+from paceline.engine.weights import load_weights
 from paceline.settings import parse
 from paceline.training.tokenizer import train_tokenizer
 from tests.checkpoints import write_checkpoint
@@ -66,6 +71,42 @@ def test_decode(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert "nan" not in last
 
 
+def test_accelerator(tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--dtype", "float32", "--shape", "tiny", "--batches", "1,2", "--max-tokens", "8"]
+    content, last = bench("accelerator", *options, "--repeats", "1", file=tmp_path / "rows.json")
+    rows = content["rows"]
+    assert {(row["mode"], row["batch"]) for row in rows} == {
+        (mode, batch) for mode in ("off", "lockstep", "overlapped") for batch in (1, 2)
+    }
+    assert content["parameters"]["acceptance"] == "synthetic acceptance: 0.8,0.7,0.6,0.5"
+    assert {row["exactness"] for row in rows} == {"synthetic acceptance: texts are not the target's"}
+    assert max(row["mean_accepted_length"] for row in rows if row["mode"] == "lockstep") > 1
+    assert [part.split("=")[0] for part in last.split()] == [
+        "RESULT", "overlapped_vs_off_1", "overlapped_vs_off_2", "lockstep_vs_off_1"
+    ]  # fmt: skip
+    assert "nan" not in last
+
+
+def test_a_device_that_is_not_there_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "paceline.cli.main", "bench", "accelerator", "--device", "cuda:99"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("paceline bench accelerator: device = 'cuda:99': expected a device of this machine: cpu")
+
+
+def test_random_weights_have_the_shapes_of_the_models_they_stand_for(tmp_path: Path) -> None:
+    """Their published numbers of parameters; and what is written can be loaded, with logits that are numbers."""
+    assert (LLAMA_3_8B.parameters, LLAMA_3_2_1B.parameters) == (8_030_261_248, 1_235_814_400)
+    for index, shape in enumerate(PAIRS["tiny"]):
+        path = write_random(tmp_path / str(index), shape, seed=index)
+        weights = load_weights(path, ModelConfig.load(path), torch.device("cpu"), torch.bfloat16)
+        hidden = torch.nn.functional.rms_norm(torch.randn(50, shape.hidden), [shape.hidden])
+        assert 2 < (hidden.bfloat16() @ weights.head.weight).float().std() < 4
+
+
 def test_baselines_give_the_target_s_own_greedy_text(pair: tuple[Path, Path]) -> None:
     """All of Transformers' ways are asked for the same thing."""
     baselines = Baselines(*pair, threads=1)
@@ -87,6 +128,11 @@ def test_baselines_give_the_target_s_own_greedy_text(pair: tuple[Path, Path]) ->
         (EngineBench, ["--models", "nothing"], "--models"),
         (EngineBench, ["--colour", "red"], "--colour"),
         (PrefillBench, ["--tokens", "0"], "--tokens 0: expected at least 1"),
+        (AcceleratorBench, ["--shape", "70b"], "--shape 70b: expected one of 8b, tiny"),
+        (AcceleratorBench, ["--dtype", "int4"], "--dtype int4: expected one of float32, bfloat16, float16"),
+        (AcceleratorBench, ["--batches", ""], "--batches : expected whole numbers above 0"),
+        (AcceleratorBench, ["--acceptance", ""], "--acceptance : expected rates"),
+        (AcceleratorBench, ["--acceptance", "2"], "--acceptance 2: expected probabilities from 0 to 1"),
     ],
 )
 def test_mistakes_are_named(
@@ -102,4 +148,4 @@ def test_an_unknown_benchmark_is_named() -> None:
         [sys.executable, "-m", "paceline.bench", "everything"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
-    assert "expected one of engine, prefill, decode, overlap" in done.stderr
+    assert "expected one of engine, prefill, decode, overlap, accelerator" in done.stderr
