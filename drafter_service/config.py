@@ -39,6 +39,7 @@ class DrafterConfig:
         require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
         require(bool(self.verifiers), "verifiers", "", "at least one address")
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+        require(self.dtype in ("float32", "bfloat16", "float16"), "dtype", self.dtype, "float32, bfloat16 or float16")
         if self.kind == "model":
             check_reference("model", self.model or "")
         require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")

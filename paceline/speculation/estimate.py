@@ -12,7 +12,7 @@ from paceline.speculation.noise import Floats
 _LEAST_KAPPA, _LARGEST_KAPPA = 0.2, 20.0
 _PRIOR_INFORMATION = 40.0
 """What kappa = 1, a draft model that was trained on its target, is worth before anything is known: some ten tokens."""
-_KAPPA_MEMORY = 0.998
+_KAPPA_MEMORY, _LARGEST_CHANGE = 0.998, 0.05
 _PRIOR_TOKENS = 2.0
 _MEMORY = 0.97
 _LEAST_FACTOR, _LARGEST_FACTOR = 1e-3, 2.0
@@ -73,8 +73,9 @@ class ScoreScale:
         known = chosen in guess.token_ids
         gradient = guess.excess[guess.token_ids.index(chosen)] if known else -moment / rest
         self._information = _KAPPA_MEMORY * self._information + information
-        step = gradient / self._information
-        self._beta = min(max(self._beta + step, 1 / _LARGEST_KAPPA), 1 / _LEAST_KAPPA)
+        most = _LARGEST_CHANGE * self._beta  # a miss of what was all but certain is no reason to doubt everything
+        self._beta += min(max(gradient / self._information, -most), most)
+        self._beta = min(max(self._beta, 1 / _LARGEST_KAPPA), 1 / _LEAST_KAPPA)
 
 
 class Calibration:
