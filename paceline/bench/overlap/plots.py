@@ -53,7 +53,7 @@ def _figure(
     figure.supxlabel("round trip, in steps", fontsize=9)
     figure.supylabel("tokens/s, times the target alone", fontsize=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(policies), fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(policies), fontsize=8, frameon=False)
     drafted = "greedy" if temperature == 0 else f"temperature {temperature:g}"
     figure.suptitle(f"{clock} time, {drafted}; each policy with its best lengths", fontsize=10)
     for kind in FORMATS:
