@@ -48,7 +48,14 @@ _CLIENT = [  # a worker that has just come up is found within a second, not with
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
-_SERVER = [("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2), ("grpc.http2.max_ping_strikes", 0)]
+WINDOW_BYTES = 1 << 17
+"""What a stream may have on its way to a server that does not read it: a flood stays where it comes from."""
+_SERVER = [
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.max_ping_strikes", 0),
+]
 
 _CODES: list[tuple[type[Exception], grpc.StatusCode]] = [
     (FieldError, grpc.StatusCode.INVALID_ARGUMENT),
