@@ -24,6 +24,7 @@ from paceline.messages import (
     Detached,
     DraftNodes,
     DraftUpdate,
+    Join,
     Joined,
     Leave,
     Propose,
@@ -98,7 +99,7 @@ class Drafter:
             raise ResourceExhausted(f"{self.drafter_id} drafts for {self.attached_sessions} sessions already")
         session = DraftSession(attach, self.vocabulary_size, self.max_context)
         member = Membership(session, link, observer)
-        join = session.join(self.drafter_id)
+        join = self._join(session)
         self.attached_sessions += 1
         self._note(lambda: self._start(member))
         link.send(DraftUpdate(joins=(join,)))  # after the note: the answer must find the session
@@ -138,6 +139,9 @@ class Drafter:
     def link_lost(self, link: VerifierLink) -> None:
         """The stream to a verifier broke: its sessions are over for us."""
         self._note(lambda: self._drop(link))
+
+    def _join(self, session: DraftSession) -> Join:
+        return session.join(self.drafter_id, wants_candidates=self.kind.wants_candidates)
 
     def _check(self, attach: Attach) -> None:
         length, wanted = len(attach.token_ids), attach.sampling.max_tokens
@@ -271,12 +275,14 @@ class Drafter:
             return  # heard before, or part of the answer to a join that is on its way
         if known < 0:
             session.joined = False
-            link.send(DraftUpdate(joins=(session.join(self.drafter_id),)))
+            link.send(DraftUpdate(joins=(self._join(session),)))
             return
         if not self._knows(verdict.token_ids, member):
             return
         session.extend(verdict.token_ids[known:])
         self.kind.advance(session)
+        if verdict.candidates:
+            self.kind.learn(session, verdict.candidates)
         if session.hash != verdict.prefix_hash:
             self._leave(member, "prefix hash differs from the verifier's")
 

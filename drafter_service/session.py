@@ -83,7 +83,7 @@ class DraftSession:
             and self._next_node_id + len(self._unsent) <= self.node_limit
         )
 
-    def join(self, drafter_id: str) -> Join:
+    def join(self, drafter_id: str, *, wants_candidates: bool) -> Join:
         """The message that asks the verifier in."""
         return Join(
             session_id=self.session_id,
@@ -93,6 +93,7 @@ class DraftSession:
             key=self.attach.key,
             have_length=len(self.tokens),
             prefix_hash=self.hash,
+            wants_candidates=wants_candidates,
         )
 
     def add(self, parent: Node, token_id: int, log_score: float) -> Node:

@@ -44,9 +44,11 @@ class Coordinator:
         self.drafters, self.clock = list(drafters), clock
         self.experience = Experience()
 
-    def crew(self, opening: OpenSession, verifier: VerifierWorker, model: ModelInfo) -> Crew:
-        """The drafters of a session that is being opened, already at work."""
-        crew = Crew(self, opening, verifier, model)
+    def crew(
+        self, opening: OpenSession, verifier: VerifierWorker, model: ModelInfo, prediction: tuple[int, ...] = ()
+    ) -> Crew:
+        """The drafters of a session that is being opened, already at work; ``prediction`` in tokens."""
+        crew = Crew(self, opening, verifier, model, prediction)
         crew.complete()
         return crew
 
@@ -66,8 +68,14 @@ class Crew:
     """The drafters of one session."""
 
     def __init__(
-        self, coordinator: Coordinator, opening: OpenSession, verifier: VerifierWorker, model: ModelInfo
+        self,
+        coordinator: Coordinator,
+        opening: OpenSession,
+        verifier: VerifierWorker,
+        model: ModelInfo,
+        prediction: tuple[int, ...],
     ) -> None:
+        self._prediction = prediction
         self._coordinator, self._opening, self._verifier, self._model = coordinator, opening, verifier, model
         self._members: dict[str, _Member] = {}
         self._left: dict[str, float] = {}
@@ -116,7 +124,7 @@ class Crew:
         return self._coordinator.experience.choose(self._coordinator.clock(), available, self._situation, taken)
 
     def _attach(self, worker: DrafterWorker, drafter: Drafter) -> None:
-        attach = Attach.to(self._opening, self._verifier.address, drafter.drafter_id)
+        attach = Attach.to(self._opening, self._verifier.address, drafter.drafter_id, self._prediction)
         self._verifier.send(AuthorizeDrafter(self._opening.session_id, drafter.drafter_id))
         task = asyncio.create_task(worker.attach(attach))
         self._members[drafter.drafter_id] = _Member(worker, drafter.group, task)

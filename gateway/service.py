@@ -7,7 +7,7 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.coordinator import Coordinator, Crew
 from gateway.text import Detokenizer
@@ -96,10 +96,10 @@ class Gateway:
         verifier = await self._route(request.model)
         seed = request.seed if request.seed is not None else secrets.randbits(63)
         opening = self._opening(request, verifier, seed)
+        prediction = self._prediction(request.speculation.prediction, verifier)
         events = verifier.open(opening)
-        running = Running(
-            opening, verifier, events, self._coordinator.crew(opening, verifier, _model_of(verifier)), started
-        )
+        crew = self._coordinator.crew(opening, verifier, _model_of(verifier), prediction)
+        running = Running(opening, verifier, events, crew, started)
         self._running[opening.session_id] = running
         try:
             yield Chunk(opening.session_id, seed=seed)
@@ -155,7 +155,7 @@ class Gateway:
             token_ids=tuple(prompt),
             prompt_length=len(prompt),
             sampling=request.sampling,
-            speculation=request.speculation,
+            speculation=replace(request.speculation, prediction=""),  # only drafters have a use for it
             noise_key=noise_key(seed, request.choice_index, prompt),
             session_secret=secrets.token_bytes(32),
             priority=request.priority,
@@ -169,9 +169,14 @@ class Gateway:
         if request.chat is not None:
             require(bool(request.chat), "messages", [], "at least one message")
             return verifier.codec.encode_chat(request.chat)
-        text, most = request.text or "", MAX_CHARACTERS_PER_TOKEN * _model_of(verifier).max_context
-        require(len(text) <= most, "prompt", f"{len(text)} characters", f"at most {most}")
-        return verifier.codec.encode(text)
+        _check_length("prompt", request.text or "", verifier)
+        return verifier.codec.encode(request.text or "")
+
+    def _prediction(self, text: str, verifier: VerifierWorker) -> tuple[int, ...]:
+        """The client's guess at the text, in tokens."""
+        assert verifier.codec is not None, "a healthy verifier has given us its tokenizer"
+        _check_length("prediction", text, verifier)
+        return tuple(verifier.codec.encode(text)) if text else ()
 
     def _check_names(self, names: Sequence[str]) -> None:
         known = {worker.description.drafter_id for worker in self.drafters if worker.description}
@@ -227,6 +232,11 @@ class Gateway:
         if running.verifier.healthy:
             running.verifier.send(AbortSession(session_id, running.opening.epoch))
         self._running.pop(session_id, None)
+
+
+def _check_length(field: str, text: str, verifier: VerifierWorker) -> None:
+    most = MAX_CHARACTERS_PER_TOKEN * _model_of(verifier).max_context
+    require(len(text) <= most, field, f"{len(text)} characters", f"at most {most}")
 
 
 def _completion(running: Running, event: SessionEvent) -> Completion:

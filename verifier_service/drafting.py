@@ -143,6 +143,7 @@ class Drafting:
         calibration = self._calibrations.setdefault(join.drafter_id, Calibration())
         attachment = session.attach(join.drafter_id, join.incarnation, link, calibration, self._clock())
         attachment.on = self._switch.on(session, join.drafter_id)
+        attachment.wants_candidates = join.wants_candidates
         shared = join.have_length
         if shared > len(session.tokens) or session.hashes[shared] != join.prefix_hash:
             shared = session.opening.prompt_length

@@ -63,6 +63,8 @@ class Attachment:
     """Whether it usually drafts with so many sessions running: what is known, whatever is being tried just now."""
     complete_root: int = -1
     """Lockstep: the root that its last round was complete for."""
+    wants_candidates: bool = False
+    """Whether it learns from the target's best tokens."""
 
 
 class Session:
@@ -97,6 +99,8 @@ class Session:
         self.usual_step = MovingAverage()
         """Seconds of its steps that were not prefill."""
         self.rooted_at = self.launched_at = 0.0
+        self.candidates: tuple[tuple[int, ...], ...] = ()
+        """The target's best tokens at the last positions, of the last step, if a drafter wants them."""
         self.drafting: tuple[str, ...] = ()
         """Drafters that were to draft when its step was launched."""
         self.growing = False
@@ -188,6 +192,7 @@ class Session:
         rooted_at = min(self.rooted_at, self.launched_at)  # the last chunk of a prompt makes its root itself
         self.record.add(Step(rooted_at, self.launched_at, now, selection.nodes, accepted, self.drafting, self.growing))
         self._calibrate(selection, accepted)
+        self.candidates = decision.candidates
         for token_id in decision.token_ids:
             self.tokens.append(token_id)
             self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
@@ -236,6 +241,7 @@ class Session:
     def verdict(self, attachment: Attachment, mode: Mode | None = None) -> Verdict:
         """What this drafter hears: the tokens that it has not been told, its credit, and the mode if it changed."""
         position, attachment.told = attachment.told, len(self.tokens)
+        wanted = attachment.wants_candidates and position < len(self.tokens)
         return Verdict(
             session_id=self.session_id,
             epoch=self.epoch,
@@ -245,6 +251,7 @@ class Session:
             ended=self.ended is not None,
             node_limit=attachment.source.node_limit(credit=attachment.on),
             mode=mode,
+            candidates=self.candidates if wanted else (),
         )
 
     def must_tell(self, attachment: Attachment) -> bool:

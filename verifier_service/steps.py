@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paceline.emulation import SyntheticAcceptance
 from paceline.engine.cache import ROOT
@@ -11,7 +11,7 @@ from paceline.engine.runner import Logits
 from paceline.messages import CommittedTokens, FinishReason, SessionEvent
 from paceline.speculation.accept import Decision, walk
 from paceline.speculation.cost import CostCurve
-from paceline.speculation.sampling import NotANumber, check_logits, choose
+from paceline.speculation.sampling import NotANumber, best_tokens, check_logits, choose
 from paceline.speculation.tree import Selection
 from verifier_service.outbox import Outbox
 from verifier_service.plan import Entry, Plan, make_plan
@@ -33,6 +33,8 @@ class Failed:
 
 
 Outcome = Decision | Computed | Failed
+CANDIDATES = 8
+"""Best tokens of the target that a drafter is told for each position, if it asks."""
 NOTHING = Selection((), (), ())
 """No nodes: what a last chunk of a prompt comes with."""
 
@@ -92,7 +94,10 @@ class Stepper:
             said = self._synthetic.choice(choice, selection, session.tree.root, session.noise.key)
         own = sampling.stop_token_ids
         stop = frozenset(own) if sampling.ignore_eos else self._stop.union(own)
-        return walk(token_ids, (ROOT, *selection.parents), said, stop, session.room)
+        decision = walk(token_ids, (ROOT, *selection.parents), said, stop, session.room)
+        if not any(attachment.wants_candidates for attachment in list(session.attachments.values())):
+            return decision
+        return replace(decision, candidates=best_tokens(logits[[0, *decision.accepted_rows]], CANDIDATES))
 
     # -- commit --------------------------------------------------------------------------------------------------------
 

@@ -13,12 +13,17 @@ class DraftKind(Protocol):
 
     name: str
     """As in the topology and in ``Describe``."""
+    wants_candidates: bool
+    """Whether it learns from the target's best tokens at the text's positions; a verifier tells them on request."""
 
     def open(self, session: DraftSession) -> None:
         """A session begins; its tokens are the prompt and whatever is committed already."""
 
     def advance(self, session: DraftSession) -> None:
         """Tokens were committed: ``session.tokens`` and ``session.tree`` have moved on."""
+
+    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
+        """After ``advance``, if asked for: the target's best tokens, best first, at the last positions of the text."""
 
     def rewind(self, session: DraftSession, length: int) -> None:
         """The tokens from ``length`` on were replaced; the tree is empty."""

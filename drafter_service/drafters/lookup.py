@@ -83,8 +83,8 @@ class LookupDrafter(ABC, Generic[PlaceT]):
     def closed(self, session: DraftSession) -> None:
         """It is over."""
 
-    def learn(self, session: DraftSession, candidates: Sequence[tuple[int, Sequence[int]]]) -> None:
-        """The target's best tokens after some tokens of the text, where ``wants_candidates`` asked for them."""
+    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
+        """The target's best tokens at the last positions of the text; for kinds that want them."""
 
     # -- the calls of a DraftKind --------------------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ class ModelDrafter:
     """A model drafter over one engine; see ``DraftKind`` for the calls."""
 
     name = "model"
+    wants_candidates = False
 
     def __init__(self, runner: ModelRunner) -> None:
         self._runner = runner
@@ -90,6 +91,9 @@ class ModelDrafter:
         cached.expanded = survivors
         cached.sequence.share(session.tokens)
         self._learn(session, cached)
+
+    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
+        """Has no use for them."""
 
     def _learn(self, session: DraftSession, cached: _Cached) -> None:
         """Puts what was guessed along the text to the test."""

@@ -21,6 +21,8 @@ class Join:
     key: bytes
     have_length: int
     prefix_hash: int
+    wants_candidates: bool = False
+    """Whether verdicts shall name the target's best tokens."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Verdict:
     ended: bool
     node_limit: int
     mode: Mode | None = None
+    candidates: tuple[tuple[int, ...], ...] = ()
+    """On request: the target's best tokens at the last so many of the text's positions, best first."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,11 @@ class Attach:
     speculation: SpeculationParameters
     noise_key: int
     key: bytes
+    prediction: tuple[int, ...] = ()
+    """The client's guess at the text, in tokens."""
 
     @classmethod
-    def to(cls, opening: OpenSession, verifier: str, drafter_id: str) -> Attach:
+    def to(cls, opening: OpenSession, verifier: str, drafter_id: str, prediction: tuple[int, ...] = ()) -> Attach:
         """To a session that is opened on the verifier at this address."""
         return cls(
             session_id=opening.session_id,
@@ -116,6 +122,7 @@ class Attach:
             speculation=opening.speculation,
             noise_key=opening.noise_key,
             key=drafter_key(opening.session_secret, opening.session_id, drafter_id, opening.epoch),
+            prediction=prediction,
         )
 
 

@@ -29,6 +29,8 @@ class Decision:
     next_token: NextToken
     stopped: bool
     """The last token is a stop token."""
+    candidates: tuple[tuple[int, ...], ...] = ()
+    """Where asked for: the target's best tokens at the position of each token emitted, best first."""
 
 
 def walk(

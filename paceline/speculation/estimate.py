@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ _LEAST_KAPPA, _LARGEST_KAPPA = 0.2, 20.0
 _PRIOR_INFORMATION = 40.0
 """What kappa = 1, a draft model that was trained on its target, is worth before anything is known: some ten tokens."""
 _KAPPA_MEMORY, _LARGEST_CHANGE = 0.998, 0.05
+_PRIOR_OUTCOMES, _RATE_MEMORY = 10.0, 0.995
+_LEAST_RATE, _LARGEST_RATE = 0.005, 0.99
 _PRIOR_TOKENS = 2.0
 _MEMORY = 0.97
 _LEAST_FACTOR, _LARGEST_FACTOR = 1e-3, 2.0
@@ -114,3 +117,27 @@ class MovingAverage:
 
     def get(self, default: float) -> float:
         return default if self.value is None else self.value
+
+
+class HitRates:
+    """How often evidence of each strength has come true, for drafters that count rather than compute."""
+
+    def __init__(self, priors: Sequence[float]) -> None:
+        """``priors`` by strength; the last one holds for all that are stronger. Each is worth ten outcomes."""
+        self._priors = list(priors)
+        self._counts: dict[int, list[float]] = {}
+
+    def rate(self, strength: int) -> float:
+        """The share that has come true, never quite 0 or 1."""
+        hits, outcomes = self._of(strength)
+        return min(max(hits / outcomes, _LEAST_RATE), _LARGEST_RATE)
+
+    def add(self, strength: int, *, hit: bool) -> None:
+        """One outcome; older ones fade."""
+        counts = self._of(strength)
+        counts[0] = _RATE_MEMORY * counts[0] + hit
+        counts[1] = _RATE_MEMORY * counts[1] + 1.0
+
+    def _of(self, strength: int) -> list[float]:
+        prior = self._priors[min(strength, len(self._priors) - 1)]
+        return self._counts.setdefault(strength, [_PRIOR_OUTCOMES * prior, _PRIOR_OUTCOMES])

@@ -29,7 +29,10 @@ class Shape(Enum):
 
 @dataclass(frozen=True)
 class SpeculationParameters:
-    """How one session speculates. ``drafters`` None: the gateway chooses; empty: nobody drafts."""
+    """How one session speculates. ``drafters`` None: the gateway chooses; empty: nobody drafts.
+
+    ``prediction`` is the client's guess at the text, for drafters that look things up.
+    """
 
     mode: Mode = Mode.OVERLAPPED
     shape: Shape = Shape.TREE
@@ -38,6 +41,7 @@ class SpeculationParameters:
     draft_width: int = 3
     drafters: tuple[str, ...] | None = None
     cache_scope: str = ""
+    prediction: str = ""
 
     def __post_init__(self) -> None:
         require(0 <= self.max_draft_nodes <= 256, "max_draft_nodes", self.max_draft_nodes, "0 to 256")

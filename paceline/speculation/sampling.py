@@ -97,3 +97,11 @@ def choose(logits: Logits, parameters: SamplingParameters, noise: NoiseCache, po
     scores = warp(logits[None], parameters)[0]
     scores += noise.vector(position)
     return int(scores.argmax())
+
+
+def best_tokens(logits: npt.NDArray[np.float32], count: int) -> tuple[tuple[int, ...], ...]:
+    """The ``count`` tokens with the largest logits of each row of ``[rows, vocabulary]``, best first."""
+    count = min(count, logits.shape[1])
+    best = np.argpartition(logits, -count, axis=-1)[:, -count:]
+    order = np.argsort(-np.take_along_axis(logits, best, -1), axis=-1, kind="stable")
+    return tuple(map(tuple, np.take_along_axis(best, order, -1).tolist()))

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AttachRequest(_message.Message):
-    __slots__ = ("session_id", "epoch", "verifier", "token_ids_u32", "prompt_length", "sampling", "speculation", "noise_key", "key", "traceparent")
+    __slots__ = ("session_id", "epoch", "verifier", "token_ids_u32", "prompt_length", "sampling", "speculation", "noise_key", "key", "prediction_u32", "traceparent")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VERIFIER_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,7 @@ class AttachRequest(_message.Message):
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
     NOISE_KEY_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_U32_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     epoch: int
@@ -28,8 +29,9 @@ class AttachRequest(_message.Message):
     speculation: _common_pb2.SpeculationParameters
     noise_key: int
     key: bytes
+    prediction_u32: bytes
     traceparent: str
-    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., verifier: _Optional[str] = ..., token_ids_u32: _Optional[bytes] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParameters, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParameters, _Mapping]] = ..., noise_key: _Optional[int] = ..., key: _Optional[bytes] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., verifier: _Optional[str] = ..., token_ids_u32: _Optional[bytes] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParameters, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParameters, _Mapping]] = ..., noise_key: _Optional[int] = ..., key: _Optional[bytes] = ..., prediction_u32: _Optional[bytes] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class AttachEvent(_message.Message):
     __slots__ = ("attached", "detached", "statistics")

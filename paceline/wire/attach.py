@@ -22,6 +22,7 @@ def to_attach(value: m.Attach) -> drafter.AttachRequest:
         speculation=to_speculation(value.speculation),
         noise_key=value.noise_key,
         key=value.key,
+        prediction_u32=pack_tokens(value.prediction),
     )
 
 
@@ -36,6 +37,7 @@ def from_attach(wire: drafter.AttachRequest) -> m.Attach:
         speculation=from_speculation(wire.speculation),
         noise_key=wire.noise_key,
         key=wire.key,
+        prediction=unpack_tokens(wire.prediction_u32, "prediction"),
     )
 
 

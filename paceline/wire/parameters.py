@@ -56,12 +56,11 @@ def to_speculation(value: SpeculationParameters) -> common.SpeculationParameters
         drafters=value.drafters or (),
         no_drafters=value.drafters == (),
         cache_scope=value.cache_scope,
+        prediction=value.prediction,
     )
 
 
 def from_speculation(wire: common.SpeculationParameters) -> SpeculationParameters:
-    if wire.prediction:
-        raise UnsupportedParameter("prediction", "set", "empty (not supported yet)")
     given = {
         field: getattr(wire, field)
         for field in ("max_draft_nodes", "draft_depth", "draft_width")
@@ -73,5 +72,6 @@ def from_speculation(wire: common.SpeculationParameters) -> SpeculationParameter
         shape=enum(FROM_SHAPE, wire.shape, Shape.TREE, "shape"),
         drafters=() if wire.no_drafters else named,
         cache_scope=wire.cache_scope,
+        prediction=wire.prediction,
         **given,
     )

@@ -54,7 +54,16 @@ def from_draft_update(wire: verifier.DraftUpdate) -> tuple[m.DraftUpdate, list[m
             rejected.append(m.Rejection(entry.session_id, m.Status.INVALID_ARGUMENT, str(error)))
     update = m.DraftUpdate(
         joins=tuple(
-            m.Join(j.session_id, j.epoch, j.drafter_id, j.incarnation, j.key, j.have_length, j.prefix_hash)
+            m.Join(
+                j.session_id,
+                j.epoch,
+                j.drafter_id,
+                j.incarnation,
+                j.key,
+                j.have_length,
+                j.prefix_hash,
+                j.wants_candidates,
+            )
             for j in wire.joins
         ),
         nodes=tuple(nodes),
@@ -104,7 +113,14 @@ def _to_verdict(value: m.Verdict) -> verifier.Verdict:
         ended=value.ended,
         node_limit=value.node_limit,
         mode=common.MODE_UNSPECIFIED if value.mode is None else MODES[value.mode],
+        candidate_token_ids_u32=pack_tokens([token for tokens in value.candidates for token in tokens]),
+        candidates_per_node=len(value.candidates[0]) if value.candidates else 0,
     )
+
+
+def _from_candidates(wire: verifier.Verdict) -> tuple[tuple[int, ...], ...]:
+    tokens, each = unpack_tokens(wire.candidate_token_ids_u32, "candidate_token_ids"), wire.candidates_per_node
+    return tuple(tokens[start : start + each] for start in range(0, len(tokens), each)) if each else ()
 
 
 def from_verdicts(wire: verifier.Verdicts) -> m.Verdicts:
@@ -123,6 +139,7 @@ def from_verdicts(wire: verifier.Verdicts) -> m.Verdicts:
                 ended=v.ended,
                 node_limit=v.node_limit,
                 mode=FROM_MODE.get(v.mode),
+                candidates=_from_candidates(v),
             )
             for v in wire.verdicts
         ),
