@@ -9,7 +9,7 @@ from paceline import process
 from paceline.errors import FieldError, PacelineError
 from paceline.settings import parse
 
-NAMES = ("engine", "prefill", "decode", "overlap", "accelerator")
+NAMES = ("engine", "prefill", "decode", "overlap", "drafters", "accelerator")
 
 
 def main() -> int:
@@ -41,6 +41,10 @@ def _run(name: str, arguments: Sequence[str], program: str) -> int:
             from paceline.bench import overlap
 
             overlap.run(parse(overlap.OverlapBench, arguments, program))
+        case "drafters":
+            from paceline.bench import drafters
+
+            drafters.run(parse(drafters.DraftersBench, arguments, program))
         case "accelerator":
             from paceline.bench import accelerator
 

@@ -34,6 +34,11 @@ class Times:
     step: float
     draft: float
     rtt: float
+    lookup: float = 0.0005
+    """Of drafters without a model."""
+
+    def growth(self, kind: DraftKind) -> float:
+        return self.draft if kind.name in ("model", "rag") else self.lookup
 
 
 @dataclass
@@ -164,7 +169,7 @@ class VirtualDrafter:
         if not self.drafter.grow():
             self._idle = True
             return
-        seconds = self._world.times.draft if self._grew else _TURN_SECONDS
+        seconds = self._world.times.growth(self._kind) if self._grew else _TURN_SECONDS
         self._leave(seconds)
         self._world.at(self._world.now + seconds, self._turn)
 

@@ -121,6 +121,15 @@ def test_baselines_give_the_target_s_own_greedy_text(pair: tuple[Path, Path]) ->
     assert all(answer == answers["generate"] for answer in answers.values())
 
 
+def test_drafters(tmp_path: Path) -> None:
+    options = ["--texts", "1", "--tokens", "24", "--kinds", "edits", "--crews", "ngram"]
+    content, last = bench("drafters", *options, file=tmp_path / "rows.json")
+    tau = {row["crew"]: row["tau"] for row in content["rows"] if row["target"] == "replay"}
+    assert tau["off"] == 1.0
+    assert tau["ngram"] > 2.0, "an edit repeats its prompt"
+    assert "mismatches=0.00" in last
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "says"),
     [
@@ -148,4 +157,4 @@ def test_an_unknown_benchmark_is_named() -> None:
         [sys.executable, "-m", "paceline.bench", "everything"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
-    assert "expected one of engine, prefill, decode, overlap, accelerator" in done.stderr
+    assert "expected one of engine, prefill, decode, overlap, drafters, accelerator" in done.stderr

@@ -1,0 +1,30 @@
+"""Who drafts in ``bench drafters``: each kind alone, useful combinations, and kinds without what makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from drafter_service.drafters.base import DraftKind
+from drafter_service.drafters.model import ModelDrafter
+from drafter_service.drafters.ngram import NgramDrafter
+from paceline.embedded import DRAFT
+from paceline.engine.runner import ModelRunner
+
+COMBINED = "model+ngram"
+CREWS = ("model", "ngram", COMBINED)
+ABLATIONS: tuple[str, ...] = ()
+
+
+class Makers:
+    """Makes drafters by name; the draft model is loaded once."""
+
+    def __init__(self) -> None:
+        self._runner = ModelRunner.load(DRAFT, cache_tokens=1 << 14)
+        self._makers: dict[str, Callable[[], DraftKind]] = {
+            "model": lambda: ModelDrafter(self._runner),
+            "ngram": NgramDrafter,
+        }
+
+    def crew(self, name: str) -> list[DraftKind]:
+        """Fresh drafters for a name such as ``model+ngram``; none for ``off``."""
+        return [] if name == "off" else [self._makers[part]() for part in name.split("+")]
