@@ -9,7 +9,7 @@ ifeq ($(strip $(UV_FIND_LINKS)),)
 unexport UV_FIND_LINKS
 endif
 
-.PHONY: setup demo check test format proto proto-drift lock clean
+.PHONY: setup demo check test soak format proto proto-drift lock clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,10 @@ check: $(STAMP)
 
 test: check
 	$(BIN)/pytest
+
+# The long form of tests that try many random schedules: some minutes.
+soak: $(STAMP)
+	PACELINE_SCHEDULES=1000 $(BIN)/pytest --timeout 1800 tests/services/test_chaos.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -18,12 +18,18 @@ from paceline.messages import (
     OverlapStatistics,
     RevokeDrafter,
 )
+from paceline.speculation.choice import GroupChoice
 from paceline.speculation.crew import KNOWN_SECONDS, LEAST_STEPS, Drafter, Experience, Situation
 from paceline.speculation.policy import Mode
 
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+
+LOOK_SECONDS = 2.0
+"""Between two looks at a session's speed; short sessions are looked at when they end."""
+POOR = 0.1
+"""With fewer accepted tokens per step drafters are chosen anew."""
 
 
 @dataclass
@@ -37,12 +43,21 @@ class _Member:
     accepted: int = 0
 
 
+@dataclass(frozen=True)
+class _Look:
+    """When a session was looked at, and what it had come to."""
+
+    at: float
+    steps: int
+    accepted: int
+
+
 class Coordinator:
     """The drafters of a topology and what is known of them from all sessions."""
 
     def __init__(self, drafters: Sequence[DrafterWorker], clock: Clock = time.monotonic) -> None:
         self.drafters, self.clock = list(drafters), clock
-        self.experience = Experience()
+        self.experience, self.choice = Experience(), GroupChoice()
 
     def crew(
         self, opening: OpenSession, verifier: VerifierWorker, model: ModelInfo, prediction: tuple[int, ...] = ()
@@ -79,11 +94,16 @@ class Crew:
         self._coordinator, self._opening, self._verifier, self._model = coordinator, opening, verifier, model
         self._members: dict[str, _Member] = {}
         self._left: dict[str, float] = {}
+        self._groups, self._chosen_from = set[str](), (self._situation.kind, set[str]())
+        self._looked_at = _Look(coordinator.clock(), 0, 0)
 
     def complete(self) -> None:
-        """Has a drafter of every group that pays draft; those that the client has named, if it has."""
+        """Has a drafter of every chosen group draft; those that the client has named, if it has."""
         if self._opening.speculation.mode is Mode.OFF:
             return
+        there = {drafter.group for _, drafter in self._coordinator.fitting(self._model)}
+        if self._chosen_from != (self._situation.kind, there):
+            self._choose_groups(there)
         workers = {drafter.drafter_id: (worker, drafter) for worker, drafter in self._available()}
         for drafter in self._choice([drafter for _, drafter in workers.values()]):
             self._attach(*workers[drafter.drafter_id])
@@ -93,9 +113,23 @@ class Crew:
         for statistics in overlap.drafters:
             self._learn(statistics)
         self._dismiss_the_gone()
+        if self._coordinator.clock() - self._looked_at.at > LOOK_SECONDS:
+            self.look(overlap)
         if self._opening.speculation.drafters is None:
             self._replace_the_slow()
         self.complete()
+
+    def look(self, overlap: OverlapStatistics) -> None:
+        """Learns from how fast it went since the last look, and chooses anew if next to nothing was accepted."""
+        before = self._looked_at
+        self._looked_at = look = _Look(self._coordinator.clock(), overlap.steps, overlap.accepted_nodes)
+        steps, accepted = look.steps - before.steps, look.accepted - before.accepted
+        if steps < LEAST_STEPS or self._opening.speculation.drafters is not None or look.at <= before.at:
+            return
+        groups = {member.group for member in self._members.values()}
+        self._coordinator.choice.observe(self._situation.kind, groups, (steps + accepted) / (look.at - before.at))
+        if groups and accepted < POOR * steps:
+            self._choose_groups(self._chosen_from[1])
 
     def close(self) -> None:
         """The session is over."""
@@ -121,7 +155,19 @@ class Crew:
         if self._opening.speculation.drafters is not None:
             return available
         taken = {member.group for member in self._members.values()}
-        return self._coordinator.experience.choose(self._coordinator.clock(), available, self._situation, taken)
+        wanted = [drafter for drafter in available if drafter.group in self._groups]
+        return self._coordinator.experience.choose(self._coordinator.clock(), wanted, self._situation, taken)
+
+    def _choose_groups(self, there: set[str]) -> None:
+        """Which of the groups are to draft; whoever is of none of them leaves. In lockstep all are asked for."""
+        situation = self._situation
+        self._groups, self._chosen_from = there, (situation.kind, there)
+        if situation.mode is Mode.OVERLAPPED:
+            self._groups = self._coordinator.choice.choose(situation.kind, there)
+        if self._opening.speculation.drafters is None:
+            for name, member in list(self._members.items()):
+                if member.group not in self._groups:
+                    self._dismiss(name, member, "others were chosen")
 
     def _attach(self, worker: DrafterWorker, drafter: Drafter) -> None:
         attach = Attach.to(self._opening, self._verifier.address, drafter.drafter_id, self._prediction)

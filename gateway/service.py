@@ -198,8 +198,8 @@ class Gateway:
                 raise Unavailable(event.detail)
             if event.finish_reason is FinishReason.ERROR:
                 raise TargetFailed(event.detail)
-            if event.overlap is not None and not event.last:
-                running.crew.heard(event.overlap)
+            if event.overlap is not None:
+                (running.crew.look if event.last else running.crew.heard)(event.overlap)
             chunk = self._chunk(running, event, detokenizer)
             if chunk is not None:
                 yield chunk

@@ -15,7 +15,9 @@ from paceline.speculation.policy import Mode
 SLOW = 0.25
 """A drafter that brings less than this share of what its group is known to bring has fallen behind."""
 KNOWN_SECONDS = 20.0
-"""How long a bad opinion holds; then it has to be earned again."""
+"""How long it holds that a drafter is slow; then that has to be seen again."""
+PAYS_SECONDS = 5.0
+"""How long it holds that a drafter does not pay. Not long: the verifier learns more only while it is attached."""
 LEAST_STEPS = 16
 """A report on fewer steps says nothing about how well a drafter does."""
 _WEIGHT, _FADING = 0.5, 0.03
@@ -58,7 +60,7 @@ class Experience:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, tuple[Mode, int]], _Known] = {}
-        self._usual: dict[str, float] = {}
+        self._usual: dict[tuple[str, tuple[Mode, int]], float] = {}
 
     def report(
         self, now: float, drafter: Drafter, situation: Situation, steps: int, accepted: int, *, drafting: bool
@@ -71,35 +73,42 @@ class Experience:
             rate = known.tokens_per_step + _WEIGHT * (rate - known.tokens_per_step)
         self._known[key] = _Known(now, rate, drafting)
         if drafting:
-            usual = self._usual.get(drafter.group, rate)
-            self._usual[drafter.group] = max(rate, usual + _FADING * (rate - usual))
+            alike = drafter.group, situation.kind
+            usual = self._usual.get(alike, rate)
+            self._usual[alike] = max(rate, usual + _FADING * (rate - usual))
 
     def behind(self, now: float, drafter: Drafter, situation: Situation) -> bool:
         """Whether it has lately brought much less than its group usually does."""
-        known = self._lately(now, drafter.drafter_id, situation)
-        return known is not None and known.pays and known.tokens_per_step < SLOW * self._usual.get(drafter.group, 0.0)
+        known = self._lately(now, drafter.drafter_id, situation, KNOWN_SECONDS)
+        usual = self._usual.get((drafter.group, situation.kind), 0.0)
+        return known is not None and known.pays and known.tokens_per_step < SLOW * usual
 
     def pays(self, now: float, drafter: Drafter, situation: Situation) -> bool:
         """Whether drafting by it was worth its cost, as far as is known."""
-        known = self._lately(now, drafter.drafter_id, situation)
+        known = self._lately(now, drafter.drafter_id, situation, PAYS_SECONDS)
         return known is None or known.pays
 
-    def _lately(self, now: float, drafter_id: str, situation: Situation) -> _Known | None:
+    def _lately(self, now: float, drafter_id: str, situation: Situation, seconds: float) -> _Known | None:
         known = self._known.get((drafter_id, situation.kind))
-        return known if known is not None and now - known.at < KNOWN_SECONDS else None
+        return known if known is not None and now - known.at < seconds else None
 
     # -- who drafts ----------------------------------------------------------------------------------------------------
 
     def choose(
         self, now: float, drafters: Iterable[Drafter], situation: Situation, taken: Collection[str] = ()
     ) -> list[Drafter]:
-        """One of each group that is not ``taken``: among those that pay and keep up, the least busy."""
+        """One of each group that pays and is not ``taken``: the least busy of those that keep up, or of all of them if
+        none does."""
         groups: dict[str, list[Drafter]] = {}
         for drafter in drafters:
             free = drafter.sessions < drafter.max_sessions and drafter.group not in taken
-            if free and self.pays(now, drafter, situation) and not self.behind(now, drafter, situation):
+            if free and self.pays(now, drafter, situation):
                 groups.setdefault(drafter.group, []).append(drafter)
-        return [min(group, key=lambda d: (d.sessions, d.drafter_id)) for _, group in sorted(groups.items())]
+
+        def rank(drafter: Drafter) -> tuple[bool, int, str]:
+            return self.behind(now, drafter, situation), drafter.sessions, drafter.drafter_id
+
+        return [min(group, key=rank) for _, group in sorted(groups.items())]
 
     def replacement(
         self, now: float, present: Drafter, others: Iterable[Drafter], situation: Situation
@@ -108,4 +117,5 @@ class Experience:
         if self.pays(now, present, situation) and not self.behind(now, present, situation):
             return None
         alike = [d for d in others if d.group == present.group and d.drafter_id != present.drafter_id]
-        return next(iter(self.choose(now, alike, situation)), None)
+        better = [d for d in alike if not self.behind(now, d, situation)]
+        return next(iter(self.choose(now, better, situation)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -23,6 +23,7 @@ def codec(template: str = CHAT_TEMPLATE) -> TextCodec:
 
 @given(st.text(max_size=40), st.lists(st.integers(1, 4), min_size=1))
 def test_any_text_in_any_pieces_comes_back(text: str, sizes: list[int]) -> None:
+    assume("<|" not in text)  # special tokens are not text
     token_ids = codec().encode(text)
     detokenizer, start = codec().detokenizer(), 0
     pieces: list[str] = []

@@ -112,7 +112,7 @@ async def test_seeded_text_is_the_same_in_all_modes_with_any_drafters(client: Ga
 
 async def test_answer_is_whole(client: GatewayClient) -> None:
     sampling = SamplingParameters(max_tokens=48, temperature=0.8, ignore_eos=True)
-    chunks = await collect(client, request(PROMPTS[0], sampling, Mode.OVERLAPPED))
+    chunks = await collect(client, request(PROMPTS[0], sampling, Mode.OVERLAPPED, ("draft", "ngram")))
     done = chunks[-1].completion
     assert done is not None
     assert (done.usage.completion_tokens, done.finish_reason.value, chunks[0].seed) == (48, "length", 11)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paceline.speculation.crew import KNOWN_SECONDS, Drafter, Experience, Situation
+from paceline.speculation.crew import PAYS_SECONDS, Drafter, Experience, Situation
 from paceline.speculation.policy import Mode
 
 ALONE, CROWDED = Situation(Mode.OVERLAPPED, 1), Situation(Mode.OVERLAPPED, 16)
@@ -52,10 +52,21 @@ def test_a_weak_group_is_not_a_slow_one() -> None:
     assert experience.replacement(0.0, A, [B], ALONE) is None
 
 
+def test_a_slow_one_is_better_than_none_and_modes_are_not_compared() -> None:
+    experience = Experience()
+    experience.report(0.0, A, Situation(Mode.LOCKSTEP, 1), 100, 500, drafting=True)
+    experience.report(0.0, A, ALONE, 100, 80, drafting=True)
+    assert not experience.behind(0.0, A, ALONE), "a chain of five in lockstep says nothing about overlapped"
+    for now in range(8):
+        experience.report(now, A, ALONE, 20, 0, drafting=True)
+    assert experience.behind(8.0, A, ALONE)
+    assert experience.choose(8.0, [A], ALONE) == [A]
+
+
 def test_what_does_not_pay_is_left_out_only_there_and_only_for_a_while() -> None:
     experience = Experience()
     experience.report(0.0, LOOKUP, CROWDED, 0, 0, drafting=False)
     assert experience.choose(1.0, [LOOKUP], CROWDED) == []
     assert experience.choose(1.0, [LOOKUP], ALONE) == [LOOKUP]
     assert experience.choose(1.0, [LOOKUP], Situation(Mode.LOCKSTEP, 16)) == [LOOKUP]
-    assert experience.choose(KNOWN_SECONDS + 1, [LOOKUP], CROWDED) == [LOOKUP]
+    assert experience.choose(PAYS_SECONDS + 1, [LOOKUP], CROWDED) == [LOOKUP]
