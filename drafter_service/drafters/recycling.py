@@ -23,7 +23,7 @@ ROWS = 52_000
 """Tokens with a row, under 2 MiB in all. Larger ids share rows with smaller ones: the token used last has it."""
 STREAK = 3
 """So many times in a row that a first candidate was right are told apart."""
-PRIORS = (0.1, 0.3, 0.4, 0.5, 0.3, 0.55, 0.65, 0.8)
+PRIORS = (0.5, 0.4, 0.6, 0.8, 0.45, 0.65, 0.8, 0.9)
 """Chance that the next token is in the row, by strength (measured on code with the embedded target)."""
 _RANK_MEMORY, _LEAST_COUNT = 0.995, 1e-3
 _MASK = (1 << 32) - 1

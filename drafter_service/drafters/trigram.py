@@ -22,10 +22,10 @@ COUNT_MEMORY = 0.9
 """What is left of a context's counts when it is seen again: the matrix adapts within some ten times."""
 BACKOFF = 1.0
 """The last token alone weighs as much as one time that the last two were seen."""
-EXPLORATION = 0.02
+EXPLORATION = 0.05
 """Weight of the upper-confidence bonus (measured on code with the embedded target)."""
 PEAK = 0.75
-PRIORS = (0.15, 0.3, 0.3, 0.5, 0.35, 0.65, 0.4, 0.75, 0.45, 0.85)
+PRIORS = (0.35, 0.3, 0.6, 0.7, 0.55, 0.9, 0.6, 0.9, 0.7, 0.95)
 """Chance that one of the branches comes true, by strength (measured likewise)."""
 _NO_TOKEN = (1 << 32) - 1
 
@@ -65,12 +65,12 @@ class Matrix:
     def __len__(self) -> int:
         return len(self._contexts)
 
-    def read(self, before: int, token_ids: Sequence[int]) -> None:
-        """Counts a text: what follows its first token, which comes after ``before``."""
-        for last, after in zip(token_ids, token_ids[1:], strict=False):
-            self._at(_pair(before, last)).add(after)
-            self._at(~last).add(after)
-            before = last
+    def read(self, text: Sequence[int], first: int) -> None:
+        """Counts the tokens of a text from position ``first``, at least 1, on."""
+        for position in range(first, len(text)):
+            last, before = text[position - 1], text[position - 2] if position > 1 else _NO_TOKEN
+            self._at(_pair(before, last)).add(text[position])
+            self._at(~last).add(text[position])
 
     def pair(self, before: int, last: int) -> Followers | None:
         return self._contexts.get(_pair(before, last))
@@ -117,17 +117,16 @@ class TrigramDrafter(LookupDrafter[Place]):
 
     def opened(self, session: DraftSession) -> None:
         self._matrices[session.session_id] = matrix = self._memories.of(session)
-        matrix.read(_NO_TOKEN, session.tokens)
+        matrix.read(session.tokens, 1)
 
     def closed(self, session: DraftSession) -> None:
         del self._matrices[session.session_id]
 
     def extended(self, session: DraftSession, token_ids: Sequence[int]) -> None:
-        text = [_NO_TOKEN, *session.tokens[-len(token_ids) - 2 :]]
-        self._matrices[session.session_id].read(text[-len(token_ids) - 2], text[-len(token_ids) - 1 :])
+        self._matrices[session.session_id].read(session.tokens, len(session.tokens) - len(token_ids))
 
     def begin(self, session: DraftSession) -> Place:
-        before, last = [_NO_TOKEN, *session.tokens[-2:]][-2:]
+        before, last = (_NO_TOKEN, *session.tokens[-2:])[-2:]
         return Place(self._matrices[session.session_id], before, last, session.width)
 
     def follow(self, place: Place) -> Branches[Place] | None:
