@@ -16,8 +16,8 @@ from drafter_service.drafters.lookup import Branch, Branches, LookupDrafter
 from drafter_service.drafters.scopes import ScopedMemories
 from drafter_service.session import DraftSession
 
-CONTEXTS, FOLLOWERS = 1 << 17, 8
-"""Contexts of a memory and tokens after each, at most: a million counts. The least recently seen are forgotten."""
+CONTEXTS, FOLLOWERS = 1 << 16, 8
+"""Contexts of a memory and tokens after each, at most: some 35 MB. The least recently seen are forgotten."""
 COUNT_MEMORY = 0.9
 """What is left of a context's counts when it is seen again: the matrix adapts within some ten times."""
 BACKOFF = 1.0
