@@ -23,7 +23,7 @@ COUNT_MEMORY = 0.9
 BACKOFF = 1.0
 """The last token alone weighs as much as one time that the last two were seen."""
 EXPLORATION = 0.05
-"""Weight of the upper-confidence bonus (measured on code with the embedded target)."""
+"""Weight of the upper-confidence bonus; from 0.02 to 0.1 it made no difference on code with the embedded target."""
 PEAK = 0.75
 PRIORS = (0.35, 0.3, 0.6, 0.7, 0.55, 0.9, 0.6, 0.9, 0.7, 0.95)
 """Chance that one of the branches comes true, by strength (measured likewise)."""

@@ -37,6 +37,17 @@ def test_rows_come_back_as_they_were_put_or_have_given_way(rows: dict[int, list[
     assert matrix.nbytes < 2 << 20
 
 
+def test_a_token_never_gets_the_row_of_another_one() -> None:
+    matrix = Adjacency()
+    matrix.replace(5, [1, 2])
+    assert matrix.row(5 + ROWS) is None
+    matrix.replace(5 + ROWS, [3])
+    assert matrix.row(5) is None
+    found = matrix.row(5 + ROWS)
+    assert found is not None
+    assert found.candidates == [3]
+
+
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60))
 def test_a_read_text_leaves_the_latest_followers_in_front(text: list[int]) -> None:
     matrix = Adjacency()
