@@ -9,14 +9,14 @@ from paceline.emulation import EmulatedLink, Pace
 from paceline.settings import setting
 from paceline.speculation.fields import require
 
-KINDS = ("model", "ngram")
+KINDS = ("model", "ngram", "recycling", "trigram")
 
 
 @dataclass(frozen=True)
 class DrafterConfig:
     """Drafts candidate trees for the verifiers of its topology."""
 
-    kind: str = setting("model or ngram")
+    kind: str = setting("one of " + ", ".join(KINDS))
     verifiers: tuple[str, ...] = setting("addresses that it may draft for, separated by commas")
     model: str | None = setting("draft checkpoint, a directory or a hub id; for kind model", None)
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")

@@ -8,9 +8,18 @@ from pathlib import Path
 
 from drafter_service.config import DrafterConfig
 from drafter_service.drafters.base import DraftKind
+from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.drafters.recycling import RecyclingDrafter
+from drafter_service.drafters.trigram import TrigramDrafter
 from drafter_service.service import Drafter
 from paceline.checkpoint import resolve, tokenizer_hash
 from paceline.messages import DrafterDescription
+
+_LOOKUPS: dict[str, Callable[[], DraftKind]] = {
+    "ngram": NgramDrafter,
+    "recycling": RecyclingDrafter,
+    "trigram": TrigramDrafter,
+}
 
 
 @dataclass(frozen=True)
@@ -26,9 +35,7 @@ def load_drafter(config: DrafterConfig) -> Loaded:
     if config.kind == "model":
         kind, vocabulary_size, max_context = _load_model(config)
     else:
-        from drafter_service.drafters.ngram import NgramDrafter
-
-        kind, vocabulary_size, max_context = NgramDrafter(), 0, config.max_context
+        kind, vocabulary_size, max_context = _LOOKUPS[config.kind](), 0, config.max_context
     drafter = Drafter(
         kind,
         drafter_id=config.worker_name,
