@@ -133,8 +133,9 @@ class LookupDrafter(ABC, Generic[PlaceT]):
             rate, branches = rates.rate(found.strength), found.branches[: session.width]
             followed.guesses[node] = found.strength, frozenset(branch.token_id for branch in branches)
             for token_id, share, further in branches:
-                log_score = math.log(rate * share)
-                if log_score - cost < FLOOR or count >= MAX_NODES:
+                log_score, known = math.log(rate * share), token_id in node.children
+                full = count >= MAX_NODES or (not known and len(node.children) >= session.width)
+                if full or log_score - cost < FLOOR:
                     continue
                 count += 1
                 child = session.add(node, token_id, log_score)

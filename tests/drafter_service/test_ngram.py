@@ -72,6 +72,17 @@ def test_it_proposes_once_for_each_root() -> None:
     assert kind.growable(session)
 
 
+@given(tokens, st.integers(1, 3), st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_no_node_has_more_children_than_the_width(text: list[int], width: int, more: list[int]) -> None:
+    """Also where what was proposed before a verdict is still there after it: a chain stays a chain."""
+    kind = NgramDrafter()
+    session = opened(kind, text, width=width)
+    for token in more:
+        grown(kind, session)
+        assert all(len(node.children) <= width for node in (session.tree.root, *session.tree.live()))
+        commit(kind, session, [token])
+
+
 @pytest.mark.parametrize("prompt", [[7], [1, 2, 3, 4, 5]])
 def test_nothing_known_is_nothing_said(prompt: list[int]) -> None:
     kind = NgramDrafter()

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from drafter_service.drafters.base import DraftKind
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.drafters.recycling import RecyclingDrafter
+from drafter_service.drafters.trigram import TrigramDrafter
 from paceline.embedded import DRAFT
 from paceline.engine.runner import ModelRunner
 
 COMBINED = "model+ngram"
-CREWS = ("model", "ngram", COMBINED)
-ABLATIONS: tuple[str, ...] = ()
+CREWS = ("model", "ngram", "recycling", "trigram", COMBINED)
+ABLATIONS = (
+    "recycling without updates", "recycling without memory", "trigram without exploration", "trigram without memory",
+)  # fmt: skip
 
 
 class Makers:
@@ -23,6 +27,12 @@ class Makers:
         self._makers: dict[str, Callable[[], DraftKind]] = {
             "model": lambda: ModelDrafter(self._runner),
             "ngram": NgramDrafter,
+            "recycling": RecyclingDrafter,
+            "recycling without updates": lambda: RecyclingDrafter(updates=False),
+            "recycling without memory": lambda: RecyclingDrafter(memory=False),
+            "trigram": TrigramDrafter,
+            "trigram without exploration": lambda: TrigramDrafter(exploration=0.0),
+            "trigram without memory": lambda: TrigramDrafter(memory=False),
         }
 
     def crew(self, name: str) -> list[DraftKind]:
