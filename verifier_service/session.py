@@ -60,7 +60,7 @@ class Attachment:
     on: bool = True
     """Whether it is to draft; else it gets no credit, and hears of the text only now and then."""
     pays: bool = True
-    """Whether it usually drafts with so many sessions running: what is known, whatever is being tried just now."""
+    """Whether drafting by it pays with so many sessions running, as far as is certain."""
     complete_root: int = -1
     """Lockstep: the root that its last round was complete for."""
     wants_candidates: bool = False

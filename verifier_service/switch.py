@@ -51,7 +51,7 @@ class Switch:
         for session in sessions:
             for drafter_id, attachment in session.attachments.items():
                 if drafter_id not in known:
-                    known[drafter_id] = self._trials.on(drafter_id), self._trials.usual(drafter_id)
+                    known[drafter_id] = self._trials.on(drafter_id), self._trials.pays(drafter_id)
                 asked_for = session.mode is not Mode.OVERLAPPED
                 on, attachment.pays = (asked_for or says for says in known[drafter_id])
                 if on is not attachment.on:

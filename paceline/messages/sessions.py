@@ -48,7 +48,7 @@ class DrafterStatistics:
     stale: int = 0
     """Came too late: beside what was committed already."""
     drafting: bool = True
-    """Whether it is to draft at present; not if doing without it was found to be faster."""
+    """False once doing without it was found to be faster, beyond doubt."""
     steps: int = 0
     """Launched while it was to draft."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from paceline.speculation.noise import Floats
 
-PRIOR_GAIN, PRIOR_DEVIATION = 0.3, 0.15
+PRIOR_GAIN, PRIOR_DEVIATION = 0.3, 0.12
 """A new group is expected to help, and is let go only when it has been seen not to."""
 BASE_DEVIATION = 10.0
 SPEED_DEVIATION = 0.3

@@ -103,6 +103,11 @@ class Trials:
         """Whether this drafter drafts with so many sessions running, except in a trial."""
         return self._known(drafter_id).on
 
+    def pays(self, drafter_id: str) -> bool:
+        """False once two trials have found that it is faster without this drafter: one may be wrong."""
+        known = self._known(drafter_id)
+        return known.on or known.gap <= FIRST_GAP
+
     def on(self, drafter_id: str) -> bool:
         """Whether this drafter drafts in the coming steps."""
         switched = self._phase is _Phase.SWITCHED and self._tried == drafter_id

@@ -83,3 +83,17 @@ def test_a_trial_of_a_drafter_that_leaves_is_forgotten() -> None:
         world.run(random.Random(1).randrange(1, 120), {"a": 1.2, "b": 1.2})
         world.run(1, {"b": 1.2})
     assert world.trials.on("b")
+
+
+def test_one_bad_trial_is_not_the_end() -> None:
+    """Whoever is switched off is told apart from whoever is known not to pay."""
+    off, given_up = 0, 0
+    for seed in range(20):
+        world = World(seed)
+        for _ in range(100):
+            world.run(20, {"useful": 1.2})
+            off += not world.trials.usual("useful")
+            given_up += not world.trials.pays("useful")
+        world.run(5_000, {"useful": 0.5})
+        assert not world.trials.pays("useful")
+    assert given_up < off / 2
