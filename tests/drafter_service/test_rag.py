@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,9 @@ from drafter_service.config import DrafterConfig
 from drafter_service.drafters import model
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.rag import HEAD, RagDrafter, excerpt
+from drafter_service.loading import load_drafter
 from drafter_service.session import DraftSession
+from paceline.cluster.topology import emulated, parse_topology
 from paceline.engine.runner import ModelRunner
 from paceline.speculation.fields import FieldError
 from paceline.speculation.noise import NoiseCache
@@ -233,3 +236,21 @@ def test_a_context_without_room_is_refused(target_path: Path, tmp_path: Path) ->
         DrafterConfig("rag", ("here:1",), model=str(target_path), draft_context=32)
     with pytest.raises(FieldError, match="model"):
         DrafterConfig("rag", ("here:1",))
+
+
+def test_a_topology_says_how_much_it_reads(target_path: Path) -> None:
+    """The text may be far longer than the draft model's own context."""
+    pool = {"kind": "rag", "model": str(target_path), "draft_context": 128}
+    topology = parse_topology(
+        {
+            "models": [{"id": "m", "target": "T", "verifiers": "v", "drafters": ["d"]}],
+            "verifiers": {"v": {}},
+            "drafters": {"d": pool},
+        }
+    )
+    assert topology.drafters["d"].draft_context == 128
+    assert emulated(topology, "draft=4ms", "").drafters["d"].emulate_step_time == "4ms"
+    drafter = load_drafter(DrafterConfig("rag", ("here:1",), model=str(target_path), draft_context=128)).drafter
+    assert drafter.max_context > 100_000
+    session = opened(cast("ModelDrafter", drafter.kind), text(900))
+    assert len(cast("ModelDrafter", drafter.kind).context(session)) == 96
