@@ -32,7 +32,7 @@ class Loaded:
 
 def load_drafter(config: DrafterConfig) -> Loaded:
     """Loads what the kind needs. A drafter without a model takes any vocabulary (size 0)."""
-    if config.kind == "model":
+    if config.kind in ("model", "rag"):
         kind, vocabulary_size, max_context = _load_model(config)
     else:
         kind, vocabulary_size, max_context = _LOOKUPS[config.kind](), 0, config.max_context
@@ -78,4 +78,8 @@ def _load_model(config: DrafterConfig) -> tuple[DraftKind, int, int]:
     )
     warm_up(runner)
     runner.pace = Pace.parse(config.emulate_step_time)
+    if config.kind == "rag":
+        from drafter_service.drafters.rag import RagDrafter
+
+        return RagDrafter(runner, config.draft_context), runner.config.vocabulary_size, config.max_context
     return ModelDrafter(runner), runner.config.vocabulary_size, runner.config.max_context

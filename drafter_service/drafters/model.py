@@ -64,10 +64,24 @@ class ModelDrafter:
         """Noise changes what a score means."""
         self._cached: dict[str, _Cached] = {}
 
+    def context(self, session: DraftSession) -> list[int]:
+        """The tokens that the model reads: the whole text. What reads less must end with the text's last tokens."""
+        return session.tokens
+
     def open(self, session: DraftSession) -> None:
-        scope = session.attach.speculation.cache_scope
-        sequence = self._runner.open(MAX_TAIL, session.tokens, PrefixKeys(scope))
-        self._cached[session.session_id] = _Cached(sequence)
+        self._cached[session.session_id] = _Cached(self._sequence(session))
+
+    def _sequence(self, session: DraftSession) -> CacheSequence:
+        keys = PrefixKeys(session.attach.speculation.cache_scope)
+        return self._runner.open(MAX_TAIL, self.context(session), keys)
+
+    def reread(self, session: DraftSession) -> None:
+        """The context is another one now: begins anew with it, and expands anew what is left of the tree."""
+        cached = self._cached[session.session_id]
+        cached.sequence.close()
+        for node in cached.expanded:
+            node.row = -1
+        cached.sequence, cached.expanded = self._sequence(session), []
 
     def close(self, session: DraftSession) -> None:
         cached = self._cached.pop(session.session_id, None)
@@ -89,7 +103,7 @@ class ModelDrafter:
         for row, node in enumerate(survivors):
             node.row = row
         cached.expanded = survivors
-        cached.sequence.share(session.tokens)
+        cached.sequence.share(self.context(session))
         self._learn(session, cached)
 
     def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
@@ -107,7 +121,7 @@ class ModelDrafter:
 
     def growable(self, session: DraftSession) -> bool:
         """Makes room for the text first; raises ``OutOfBlocks`` when the cache has none."""
-        self._cached[session.session_id].sequence.reserve(len(session.tokens) + MAX_TAIL)
+        self._cached[session.session_id].sequence.reserve(len(self.context(session)) + MAX_TAIL)
         return self._pending(session) > 0 or next(self._frontier(session), None) is not None
 
     def grow(self, sessions: Sequence[DraftSession]) -> None:
@@ -117,7 +131,7 @@ class ModelDrafter:
             self._expand(growth, logits)
 
     def _pending(self, session: DraftSession) -> int:
-        return len(session.tokens) - self._cached[session.session_id].sequence.num_computed_tokens
+        return len(self.context(session)) - self._cached[session.session_id].sequence.num_computed_tokens
 
     def _frontier(self, session: DraftSession) -> Iterator[tuple[float, Node]]:
         """Nodes that may be expanded, best first."""
@@ -126,11 +140,12 @@ class ModelDrafter:
         lockstep = session.mode is Mode.LOCKSTEP
         if lockstep and session.growths >= session.attach.speculation.draft_depth:
             return
-        floor, deepest = LOCKSTEP_FLOOR if lockstep else FLOOR, session.max_position
+        floor, deepest, root = LOCKSTEP_FLOOR if lockstep else FLOOR, session.max_position, session.tree.root
         for score, node in session.tree.best_first():
             if score < floor:
                 return
-            if node.row < 0 and node.position < deepest:
+            parent = node.parent
+            if node.row < 0 and node.position < deepest and (parent is root or (parent and parent.row >= 0)):
                 yield score, node
 
     def _select(self, sessions: Sequence[DraftSession]) -> list[_Growth]:
@@ -141,7 +156,7 @@ class ModelDrafter:
             if pending:
                 sequence = self._cached[session.session_id].sequence
                 start = sequence.num_computed_tokens
-                chunk = session.tokens[start : start + PREFILL_CHUNK]
+                chunk = self.context(session)[start : start + PREFILL_CHUNK]
                 growths.append(_Growth(session, Rows(sequence, chunk), ()))
                 continue
             for (score, node), _ in zip(self._frontier(session), range(EXPANSIONS), strict=False):
@@ -165,7 +180,7 @@ class ModelDrafter:
         if not growth.nodes:
             count = len(growth.rows.token_ids)
             cached.sequence.keep(range(count), commit=count)
-            cached.sequence.share(session.tokens)
+            cached.sequence.share(self.context(session))
             if not self._pending(session):
                 self._add_children(session, [session.tree.root], logits)
             return

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from paceline import rpc
-from paceline.cluster.topology import DrafterPool, ModelRoute, Topology
+from paceline.cluster.topology import MODEL_KINDS, DrafterPool, ModelRoute, Topology
 from paceline.errors import Unavailable
 from paceline.process import PASSIVE_WAITING
 
@@ -145,6 +145,7 @@ class LocalCluster:
         arguments = ["--kind", pool.kind, "--verifiers", ",".join(verifiers), "--device", pool.device]
         arguments += ["--dtype", pool.dtype, "--price-per-hour", str(pool.price_per_hour)]
         arguments += ["--emulate-step-time", pool.emulate_step_time, "--emulate-link", pool.emulate_link]
+        arguments += ["--draft-context", str(pool.draft_context)]
         if pool.model:
             arguments += ["--model", pool.model]
         names = _replica_names(pool_name, pool.replicas)
@@ -191,7 +192,7 @@ def _replica_names(name: str, replicas: int) -> list[str]:
 def _verifier_threads(topology: Topology) -> int:
     """Threads of all processes add up to the cores: one for each model drafter, one for all event loops together, the
     rest for the verifiers."""
-    models = sum(topology.drafters[name].kind == "model" for model in topology.models for name in model.drafters)
+    models = sum(topology.drafters[name].kind in MODEL_KINDS for model in topology.models for name in model.drafters)
     verifiers = max(1, sum(topology.verifiers[model.verifiers].replicas for model in topology.models))
     return max(1, ((os.cpu_count() or 1) - models - 1) // verifiers)
 

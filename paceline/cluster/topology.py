@@ -15,6 +15,9 @@ from paceline.speculation.fields import FieldError, require
 
 PartT = TypeVar("PartT")
 
+MODEL_KINDS = ("model", "rag")
+"""Kinds of drafters that run a model."""
+
 
 @dataclass(frozen=True)
 class VerifierPool:
@@ -37,6 +40,7 @@ class DrafterPool:
 
     kind: str
     model: str = ""
+    draft_context: int = 512
     replicas: int = 1
     device: str = "cpu"
     dtype: str = "float32"
@@ -194,7 +198,7 @@ def emulated(topology: Topology, step_time: str, link: str) -> Topology:
         drafters={
             name: replace(
                 pool,
-                emulate_step_time=draft if draft and pool.kind == "model" else pool.emulate_step_time,
+                emulate_step_time=draft if draft and pool.kind in MODEL_KINDS else pool.emulate_step_time,
                 emulate_link=link or pool.emulate_link,
             )
             for name, pool in topology.drafters.items()

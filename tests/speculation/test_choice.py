@@ -38,7 +38,7 @@ def test_it_notices_a_change() -> None:
     choice = GroupChoice()
     run(choice, {"helps": 0.4, "idle": 0.0, "harms": -0.3}, 800, seed=2)
     late = run(choice, {"helps": -0.3, "idle": 0.0, "harms": 0.4}, 1600, seed=3)
-    assert late["helps"] < 40
+    assert late["helps"] < 80, "of 400"
     assert late["harms"] > 360
 
 
