@@ -13,6 +13,7 @@ import torch
 from drafter_service.drafters.base import DraftKind
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.drafters.rag import RagDrafter
 from drafter_service.drafters.recycling import RecyclingDrafter
 from drafter_service.drafters.trigram import TrigramDrafter
 from paceline.speculation.policy import Mode, SpeculationParameters
@@ -20,13 +21,14 @@ from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import InProcess, load, make_drafter
 
 PROMPT = [1, 2, 3, 1, 2, 3, 4, 1, 2]
-LENGTH, SESSIONS = 48, 3
+LENGTH, SESSIONS = 80, 2
 
 KINDS: dict[str, Callable[[Path], DraftKind]] = {
     "model": lambda draft: ModelDrafter(load(draft)),
     "ngram": lambda draft: NgramDrafter(),
     "recycling": lambda draft: RecyclingDrafter(),
     "trigram": lambda draft: TrigramDrafter(),
+    "rag": lambda draft: RagDrafter(load(draft), 64),
 }
 CREWS = [(kind,) for kind in KINDS] + list(itertools.combinations(KINDS, 2)) + [tuple(KINDS)]
 
@@ -59,6 +61,6 @@ def own(path: Path, temperature: float) -> list[list[int]]:
 def test_the_text_is_the_target_s_own(
     crew: tuple[str, ...], temperature: float, target_path: Path, other_path: Path
 ) -> None:
-    drafters = [make_drafter(KINDS[kind](other_path), 64 if kind == "model" else 0) for kind in crew]
+    drafters = [make_drafter(KINDS[kind](other_path), 64 if kind in ("model", "rag") else 0) for kind in crew]
     world = InProcess(load(target_path), drafters)
     assert texts(world, temperature, SpeculationParameters()) == own(target_path, temperature)

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from drafter_service.drafters.base import DraftKind
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.drafters.rag import RagDrafter
 from drafter_service.drafters.recycling import RecyclingDrafter
 from drafter_service.drafters.trigram import TrigramDrafter
 from paceline.embedded import DRAFT
 from paceline.engine.runner import ModelRunner
 
 COMBINED = "model+ngram"
-CREWS = ("model", "ngram", "recycling", "trigram", COMBINED)
+CREWS = ("model", "ngram", "recycling", "trigram", "rag", COMBINED)
 ABLATIONS = (
     "recycling without updates", "recycling without memory", "trigram without exploration", "trigram without memory",
+    "rag without retrieval",
 )  # fmt: skip
 
 
@@ -27,6 +29,8 @@ class Makers:
         self._makers: dict[str, Callable[[], DraftKind]] = {
             "model": lambda: ModelDrafter(self._runner),
             "ngram": NgramDrafter,
+            "rag": lambda: RagDrafter(self._runner),
+            "rag without retrieval": lambda: RagDrafter(self._runner, retrieval=False),
             "recycling": RecyclingDrafter,
             "recycling without updates": lambda: RecyclingDrafter(updates=False),
             "recycling without memory": lambda: RecyclingDrafter(memory=False),
