@@ -9,7 +9,7 @@ from pathlib import Path
 from drafter_service.config import DrafterConfig
 from drafter_service.drafters.base import DraftKind
 from drafter_service.service import Drafter
-from paceline.checkpoint import resolve, tokenizer_hash
+from paceline.checkpoint import resolve, resolve_tokenizer, tokenizer_hash
 from paceline.messages import DrafterDescription
 
 
@@ -21,42 +21,51 @@ class Loaded:
     describe: Callable[[], DrafterDescription]
 
 
-def load_drafter(config: DrafterConfig) -> Loaded:
-    """Loads what the kind needs. A drafter without a model takes any vocabulary (size 0)."""
-    if config.kind == "model":
-        kind, vocabulary_size, max_context = _load_model(config)
-    else:
-        from drafter_service.drafters.ngram import NgramDrafter
+@dataclass(frozen=True)
+class _Built:
+    """A kind, the vocabulary that it knows (0: any) and the longest text that it follows."""
 
-        kind, vocabulary_size, max_context = NgramDrafter(), 0, config.max_context
+    kind: DraftKind
+    vocabulary_size: int
+    max_context: int
+
+
+def load_drafter(config: DrafterConfig) -> Loaded:
+    """Loads what the kind needs."""
+    vocabulary = _tokenizer_hash(config)
+    built = _BUILDERS[config.kind](config, vocabulary)
     drafter = Drafter(
-        kind,
+        built.kind,
         drafter_id=config.worker_name,
-        vocabulary_size=vocabulary_size,
-        max_context=max_context,
+        vocabulary_size=built.vocabulary_size,
+        max_context=built.max_context,
         max_sessions=config.max_sessions,
     )
-
-    vocabulary = tokenizer_hash(resolve(config.model)) if config.model else ""
 
     def describe() -> DrafterDescription:
         return DrafterDescription(
             drafter_id=drafter.drafter_id,
             kind=config.kind,
             model=Path(config.model).absolute().name if config.model else "",
-            vocabulary_size=vocabulary_size,
+            vocabulary_size=built.vocabulary_size,
             tokenizer_hash=vocabulary,
             price_per_hour=config.price_per_hour,
             max_sessions=config.max_sessions,
             attached_sessions=drafter.attached_sessions,
-            max_context=max_context,
+            max_context=built.max_context,
             incarnation=drafter.incarnation,
         )
 
     return Loaded(drafter, describe)
 
 
-def _load_model(config: DrafterConfig) -> tuple[DraftKind, int, int]:
+def _tokenizer_hash(config: DrafterConfig) -> str:
+    if config.tokenizer:
+        return tokenizer_hash(resolve_tokenizer(config.tokenizer))
+    return tokenizer_hash(resolve(config.model)) if config.model else ""
+
+
+def _model(config: DrafterConfig, vocabulary: str) -> _Built:
     import torch
 
     from drafter_service.drafters.model import ModelDrafter
@@ -71,4 +80,39 @@ def _load_model(config: DrafterConfig) -> tuple[DraftKind, int, int]:
     )
     warm_up(runner)
     runner.pace = Pace.parse(config.emulate_step_time)
-    return ModelDrafter(runner), runner.config.vocabulary_size, runner.config.max_context
+    return _Built(ModelDrafter(runner), runner.config.vocabulary_size, runner.config.max_context)
+
+
+def _ngram(config: DrafterConfig, vocabulary: str) -> _Built:
+    from drafter_service.drafters.ngram import NgramDrafter
+
+    return _Built(NgramDrafter(), 0, config.max_context)
+
+
+def _suffix(config: DrafterConfig, vocabulary: str) -> _Built:
+    from drafter_service.drafters.suffix import Snapshot, SuffixDrafter
+    from drafter_service.memory import SuffixMemory
+
+    drafter = SuffixDrafter(
+        SuffixMemory(config.memory_tokens, config.suffix_decoding_max_cached_requests),
+        Snapshot(config.snapshot, vocabulary) if config.snapshot else None,
+        max_tree_depth=config.suffix_decoding_max_tree_depth,
+        max_spec_factor=config.suffix_decoding_max_spec_factor,
+        min_token_prob=config.suffix_decoding_min_token_prob,
+    )
+    return _Built(drafter, 0, config.max_context)
+
+
+def _datastore(config: DrafterConfig, vocabulary: str) -> _Built:
+    from drafter_service.drafters.datastore import DatastoreDrafter
+
+    assert config.datastore is not None, "checked by the configuration"
+    return _Built(DatastoreDrafter(config.datastore, vocabulary), 0, config.max_context)
+
+
+_BUILDERS: dict[str, Callable[[DrafterConfig, str], _Built]] = {
+    "model": _model,
+    "ngram": _ngram,
+    "suffix": _suffix,
+    "datastore": _datastore,
+}
