@@ -21,7 +21,9 @@ class DrafterConfig:
     kind: str = setting(" or ".join(KINDS))
     verifiers: tuple[str, ...] = setting("addresses that it may draft for, separated by commas")
     model: str | None = setting("draft checkpoint, a directory or a hub id; for kind model", None)
-    tokenizer: str | None = setting("a folder with the target's tokenizer.json, or a hub id; for kinds without a model", None)
+    tokenizer: str | None = setting(
+        "a folder with the target's tokenizer.json, or a hub id; for kinds without a model", None
+    )
     datastore: Path | None = setting("what 'paceline datastore build' wrote; for kind datastore", None)
     memory_tokens: int = setting("tokens that kind suffix remembers", 10_000_000)
     snapshot: Path | None = setting("folder where kind suffix keeps its memory between runs; needs a tokenizer", None)

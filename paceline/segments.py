@@ -49,7 +49,11 @@ def write_segments(directory: Path, tokenizer_hash: str, parts: Iterable[Stored]
 
 def check_writable(directory: Path, field: str = "out") -> None:
     """Raises ``FieldError`` where something lies that was not written here."""
-    free = not directory.exists() or (directory / _INDEX).is_file() or (directory.is_dir() and not any(directory.iterdir()))
+    free = (
+        not directory.exists()
+        or (directory / _INDEX).is_file()
+        or (directory.is_dir() and not any(directory.iterdir()))
+    )
     require(free, field, str(directory), "a new or empty folder, or one to be replaced by its like")
 
 

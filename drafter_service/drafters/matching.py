@@ -16,7 +16,9 @@ MATCHES = 32
 """Matches looked at for each length, at most."""
 LENGTHS = (2, 3, 4, 6, 8, 12, 16, 24)
 """Lengths of match from which on evidence is a degree stronger."""
-PRIORS = tuple(rate for once in (0.15, 0.35, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9) for rate in (once, min(once + 0.1, 0.95)))
+PRIORS = tuple(
+    rate for once in (0.15, 0.35, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9) for rate in (once, min(once + 0.1, 0.95))
+)
 """Chance that what comes next was seen, by length of match; for each first where it was seen once, then more often."""
 
 

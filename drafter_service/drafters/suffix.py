@@ -58,7 +58,10 @@ class SuffixDrafter(MatchingDrafter):
     def closed(self, session: DraftSession) -> None:
         """Remembers what was said, and as much before it as a match may need; a session that comes back, its rest."""
         attach, length = session.attach, len(session.tokens)
-        scope, first = attach.speculation.cache_scope, max(attach.prompt_length, self._published.get(attach.session_id, 0))
+        scope, first = (
+            attach.speculation.cache_scope,
+            max(attach.prompt_length, self._published.get(attach.session_id, 0)),
+        )
         if scope == NO_SCOPE or length <= first or length == len(attach.token_ids):  # nothing new was heard of it
             return
         self._published[attach.session_id] = length

@@ -24,7 +24,7 @@ from paceline.process import PASSIVE_WAITING
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 5.0
 _LOG_TAIL_LINES = 12
-_LOOK_UP_KEYS = (
+LOOK_UP_KEYS = (
     "tokenizer", "datastore", "memory_tokens", "suffix_decoding_max_tree_depth", "suffix_decoding_max_cached_requests",
     "suffix_decoding_max_spec_factor", "suffix_decoding_min_token_prob",
 )  # fmt: skip
@@ -197,7 +197,7 @@ def _replica_names(name: str, replicas: int) -> list[str]:
 
 def look_up_arguments(pool: DrafterPool) -> list[str]:
     """Flags for what a pool of look-up drafters has set."""
-    keys = [name for name in _LOOK_UP_KEYS if getattr(pool, name) != getattr(DrafterPool(pool.kind), name)]
+    keys = [name for name in LOOK_UP_KEYS if getattr(pool, name) != getattr(DrafterPool(pool.kind), name)]
     return [word for name in keys for word in (f"--{name.replace('_', '-')}", str(getattr(pool, name)))]
 
 

@@ -49,7 +49,7 @@ class Context:
         self.bytes = array("I", self.tokens).tobytes()
 
 
-def backwards(documents: Iterable[Sequence[int]]) -> Tokens:
+def backwards(documents: Iterable[Sequence[int] | Tokens]) -> Tokens:
     """Documents as a segment keeps them."""
     parts = [np.array([SEPARATOR], np.uint32)]
     for document in documents:
@@ -81,7 +81,8 @@ def sort_contexts(tokens: Tokens, depth: int = DEPTH) -> Order:
         tied = _rank(rank, mine[by_pair], tied, pair[by_pair])
         width *= 2
     follows = np.concatenate([[False], tokens[:-1] != SEPARATOR]) & (tokens != SEPARATOR)
-    return order[follows[order]]
+    kept: Order = order[follows[order]]
+    return kept
 
 
 def _sortable(tokens: Tokens) -> NDArray[np.uint64]:
@@ -95,7 +96,8 @@ def _rank(rank: Order, positions: Order, places: Order, keys: NDArray[np.generic
     starts = np.flatnonzero(new)
     rank[positions] = places[starts][np.cumsum(new) - 1]
     alone = new & np.concatenate([new[1:], [True]])
-    return places[~alone]
+    shared: Order = places[~alone]
+    return shared
 
 
 class Segment:
@@ -103,12 +105,12 @@ class Segment:
 
     def __init__(self, tokens: Tokens, order: Order) -> None:
         self.tokens, self.order = tokens, order
-        self._bytes = memoryview(tokens).cast("B")
+        self._bytes = tokens.data.cast("B")
         self._tokens: memoryview[int] = self._bytes.cast("I")
-        self._order: memoryview[int] = memoryview(order).cast("B").cast("i")
+        self._order: memoryview[int] = order.data.cast("B").cast("i")
 
     @classmethod
-    def of(cls, documents: Iterable[Sequence[int]]) -> Segment:
+    def of(cls, documents: Iterable[Sequence[int] | Tokens]) -> Segment:
         tokens = backwards(documents)
         return cls(tokens, sort_contexts(tokens))
 
@@ -123,7 +125,7 @@ class Segment:
         return len(self.tokens)
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         return self.tokens.nbytes + self.order.nbytes
 
     def longest(self, context: Context) -> tuple[int, int]:
