@@ -32,8 +32,7 @@ class _Built:
 
 def load_drafter(config: DrafterConfig) -> Loaded:
     """Loads what the kind needs."""
-    vocabulary = _tokenizer_hash(config)
-    built = _BUILDERS[config.kind](config, vocabulary)
+    built = _BUILDERS[config.kind](config)
     drafter = Drafter(
         built.kind,
         drafter_id=config.worker_name,
@@ -41,6 +40,7 @@ def load_drafter(config: DrafterConfig) -> Loaded:
         max_context=built.max_context,
         max_sessions=config.max_sessions,
     )
+    vocabulary = _tokenizer_hash(config)
 
     def describe() -> DrafterDescription:
         return DrafterDescription(
@@ -65,7 +65,11 @@ def _tokenizer_hash(config: DrafterConfig) -> str:
     return tokenizer_hash(resolve(config.model)) if config.model else ""
 
 
-def _model(config: DrafterConfig, vocabulary: str) -> _Built:
+def _needed_hash(config: DrafterConfig) -> str:
+    return tokenizer_hash(resolve_tokenizer(config.tokenizer or config.model or ""))
+
+
+def _model(config: DrafterConfig) -> _Built:
     import torch
 
     from drafter_service.drafters.model import ModelDrafter
@@ -83,19 +87,19 @@ def _model(config: DrafterConfig, vocabulary: str) -> _Built:
     return _Built(ModelDrafter(runner), runner.config.vocabulary_size, runner.config.max_context)
 
 
-def _ngram(config: DrafterConfig, vocabulary: str) -> _Built:
+def _ngram(config: DrafterConfig) -> _Built:
     from drafter_service.drafters.ngram import NgramDrafter
 
     return _Built(NgramDrafter(), 0, config.max_context)
 
 
-def _suffix(config: DrafterConfig, vocabulary: str) -> _Built:
+def _suffix(config: DrafterConfig) -> _Built:
     from drafter_service.drafters.suffix import Snapshot, SuffixDrafter
     from drafter_service.memory import SuffixMemory
 
     drafter = SuffixDrafter(
         SuffixMemory(config.memory_tokens, config.suffix_decoding_max_cached_requests),
-        Snapshot(config.snapshot, vocabulary) if config.snapshot else None,
+        Snapshot(config.snapshot, _needed_hash(config)) if config.snapshot else None,
         max_tree_depth=config.suffix_decoding_max_tree_depth,
         max_spec_factor=config.suffix_decoding_max_spec_factor,
         min_token_prob=config.suffix_decoding_min_token_prob,
@@ -103,14 +107,14 @@ def _suffix(config: DrafterConfig, vocabulary: str) -> _Built:
     return _Built(drafter, 0, config.max_context)
 
 
-def _datastore(config: DrafterConfig, vocabulary: str) -> _Built:
+def _datastore(config: DrafterConfig) -> _Built:
     from drafter_service.drafters.datastore import DatastoreDrafter
 
     assert config.datastore is not None, "checked by the configuration"
-    return _Built(DatastoreDrafter(config.datastore, vocabulary), 0, config.max_context)
+    return _Built(DatastoreDrafter(config.datastore, _needed_hash(config)), 0, config.max_context)
 
 
-_BUILDERS: dict[str, Callable[[DrafterConfig, str], _Built]] = {
+_BUILDERS: dict[str, Callable[[DrafterConfig], _Built]] = {
     "model": _model,
     "ngram": _ngram,
     "suffix": _suffix,

@@ -1,8 +1,9 @@
 """What finished sessions said, kept sorted, scope by scope: bounded, and never in the way of the thread that drafts.
 
-Log-structured: a finished text waits until a thread beside has sorted it together with the newest segments that are not
-much larger, so that segments grow geometrically and each token is sorted again a logarithmic number of times. Numpy does
-the sorting without the interpreter's lock. The largest segments hold a quarter of the memory and are dropped whole.
+Log-structured: a finished text waits until a thread beside has sorted it together with the newest segments that are
+not much larger, so that segments grow geometrically and each token is sorted again a logarithmic number of times.
+Numpy does the sorting without the interpreter's lock. The largest segments hold a quarter of the memory and are dropped
+whole.
 """
 
 from __future__ import annotations

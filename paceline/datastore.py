@@ -40,7 +40,7 @@ def build_datastore(corpus: Path, out: Path, tokenizer: str) -> Built:
 
 
 def read_corpus(corpus: Path) -> Iterator[str]:
-    """The texts of a folder (hidden files left out) or of one file; of ``.jsonl`` files the field ``text`` of each line."""
+    """The texts of a folder (hidden files left out) or of a file; of ``.jsonl`` the field ``text`` of each line."""
     require(corpus.exists(), "corpus", str(corpus), "a folder of text files, a text file or a .jsonl file")
     inside = (path for path in sorted(corpus.rglob("*")) if path.is_file())
     shown = (path for path in inside if not any(part.startswith(".") for part in path.relative_to(corpus).parts))
@@ -74,7 +74,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _load(directory: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(directory / TOKENIZER))
-    except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
+    except Exception as error:
         raise FieldError("tokenizer", str(directory), f"a {TOKENIZER} that can be read ({error})") from error
 
 

@@ -58,7 +58,7 @@ def check_writable(directory: Path, field: str = "out") -> None:
 
 
 def read_segments(directory: Path, tokenizer_hash: str, field: str) -> list[Stored]:
-    """Maps what ``write_segments`` wrote; raises ``FieldError`` naming ``field`` if it is broken or of another tokenizer."""
+    """Maps what ``write_segments`` wrote; a ``FieldError`` says if it is broken or of another tokenizer."""
     index = _read_index(directory, field)
     built_with = index["tokenizer_hash"]
     expected = f"one built with tokenizer {tokenizer_hash[:12] or '(none)'}, not {built_with[:12]}"

@@ -16,9 +16,8 @@ MATCHES = 32
 """Matches looked at for each length, at most."""
 LENGTHS = (2, 3, 4, 6, 8, 12, 16, 24)
 """Lengths of match from which on evidence is a degree stronger."""
-PRIORS = tuple(
-    rate for once in (0.15, 0.35, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9) for rate in (once, min(once + 0.1, 0.95))
-)
+_SEEN_ONCE = (0.15, 0.35, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
+PRIORS = tuple(rate for once in _SEEN_ONCE for rate in (once, min(once + 0.1, 0.95)))
 """Chance that what comes next was seen, by length of match; for each first where it was seen once, then more often."""
 
 
@@ -34,7 +33,7 @@ class MatchingDrafter(LookupDrafter[Place]):
     """Counts what came next after the longest match; a kind says where to look (``segments``)."""
 
     def __init__(self, longest: int, spec_factor: float = math.inf, least_share: float = 0.0) -> None:
-        """A match of n tokens, at most ``longest``, is followed for ``spec_factor`` times n; shares below are dropped."""
+        """A match of n tokens, at most ``longest``, is followed for ``spec_factor`` times n; less shares are dropped."""
         super().__init__(PRIORS)
         self.longest, self._spec_factor, self._least_share = longest, spec_factor, least_share
 
@@ -51,19 +50,20 @@ class MatchingDrafter(LookupDrafter[Place]):
 
     def follow(self, place: Place) -> Branches[Place] | None:
         matches, length, left = place
+        if left < 1:
+            return None
         further: dict[int, list[Match]] = {}
-        weights: dict[int, float] = {}
         for tokens, position, weight in matches:
             token_id = tokens[position - 1]
             if token_id != SEPARATOR:
                 further.setdefault(token_id, []).append(Match(tokens, position - 1, weight))
-                weights[token_id] = weights.get(token_id, 0.0) + weight
-        if left < 1 or not further:
+        if not further:
             return None
-        total = sum(weights.values())
+        counts = sorted(((sum(m.weight for m in found), token_id) for token_id, found in further.items()), reverse=True)
+        total = sum(count for count, _ in counts)
         branches = [
-            Branch(token_id, weight / total, Place(further[token_id], length + 1, left - 1))
-            for token_id, weight in sorted(weights.items(), key=lambda item: -item[1])
-            if weight >= self._least_share * total
+            Branch(token_id, count / total, Place(further[token_id], length + 1, left - 1))
+            for count, token_id in counts
+            if count >= self._least_share * total
         ]
         return Branches(2 * bisect_right(LENGTHS, length) + (total > 1), branches)

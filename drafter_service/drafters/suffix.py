@@ -15,6 +15,7 @@ from pathlib import Path
 from drafter_service.drafters.matching import MatchingDrafter
 from drafter_service.memory import SuffixMemory
 from drafter_service.session import DraftSession
+from paceline.segments import check_writable
 from paceline.speculation.suffixes import Segment
 
 NO_SCOPE = "none"
@@ -48,8 +49,10 @@ class SuffixDrafter(MatchingDrafter):
         super().__init__(max_tree_depth, max_spec_factor, min_token_prob)
         self._memory, self._snapshot = memory, snapshot
         self._published: OrderedDict[str, int] = OrderedDict()
-        if snapshot and snapshot.directory.exists():
-            memory.load(snapshot.directory, snapshot.tokenizer_hash)
+        if snapshot:
+            check_writable(snapshot.directory, "snapshot")  # now rather than when all is to be kept
+            if snapshot.directory.exists() and any(snapshot.directory.iterdir()):
+                memory.load(snapshot.directory, snapshot.tokenizer_hash)
 
     def segments(self, session: DraftSession) -> Sequence[Segment]:
         scope = session.attach.speculation.cache_scope

@@ -106,7 +106,7 @@ def test_an_unreadable_file_and_a_folder_of_other_things_are_refused(tmp_path: P
     with pytest.raises(FieldError, match="expected a new or empty folder"):
         build_datastore(tmp_path / "texts", tmp_path / "texts", str(TARGET))
     assert (tmp_path / "texts" / "good.txt").read_text() == TEXTS[0]
-    with pytest.raises(FieldError, match="tokenizer = .*expected a directory with a tokenizer.json"):
+    with pytest.raises(FieldError, match=r"tokenizer = .*expected a directory with a tokenizer.json"):
         build_datastore(tmp_path / "texts", tmp_path / "out", str(tmp_path))
 
 
@@ -119,7 +119,7 @@ def test_it_serves_its_own_tokenizer_alone(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "tokenizer.json").write_bytes((TARGET / "tokenizer.json").read_bytes() + b"\n")
-    with pytest.raises(FieldError, match="datastore = .*built with tokenizer"):
+    with pytest.raises(FieldError, match=r"datastore = .*built with tokenizer"):
         load_drafter(DrafterConfig("datastore", ("a:1",), tokenizer=str(other), datastore=tmp_path / "out"))
-    with pytest.raises(FieldError, match="datastore = .*expected a folder that paceline wrote"):
+    with pytest.raises(FieldError, match=r"datastore = .*expected a folder that paceline wrote"):
         DatastoreDrafter(tmp_path, tokenizer_hash(TARGET))

@@ -178,12 +178,12 @@ def test_a_snapshot_of_another_tokenizer_and_a_broken_one_are_refused(tmp_path: 
     kind = SuffixDrafter(memory(), Snapshot(place, "mine"))
     say(kind, PROMPT, OUTPUT)
     kind.stop()
-    with pytest.raises(FieldError, match="snapshot = .*built with tokenizer other, not mine"):
+    with pytest.raises(FieldError, match=r"snapshot = .*built with tokenizer other, not mine"):
         SuffixDrafter(memory(), Snapshot(place, "other"))
     array = place / "0.order.npy"
     array.write_bytes(array.read_bytes()[:-4])
-    with pytest.raises(FieldError, match="snapshot = .*expected whole arrays"):
+    with pytest.raises(FieldError, match=r"snapshot = .*expected whole arrays"):
         SuffixDrafter(memory(), Snapshot(place, "mine"))
     (place / "index.json").write_text("{}")
-    with pytest.raises(FieldError, match="snapshot = "):
+    with pytest.raises(FieldError, match=r"snapshot = "):
         SuffixDrafter(memory(), Snapshot(place, "mine"))
