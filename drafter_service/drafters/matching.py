@@ -33,7 +33,7 @@ class MatchingDrafter(LookupDrafter[Place]):
     """Counts what came next after the longest match; a kind says where to look (``segments``)."""
 
     def __init__(self, longest: int, spec_factor: float = math.inf, least_share: float = 0.0) -> None:
-        """A match of n tokens, at most ``longest``, is followed for ``spec_factor`` times n; less shares are dropped."""
+        """A match of n tokens, at most ``longest``, is followed for ``spec_factor`` times n; rarer tokens are not."""
         super().__init__(PRIORS)
         self.longest, self._spec_factor, self._least_share = longest, spec_factor, least_share
 
