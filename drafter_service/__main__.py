@@ -38,6 +38,7 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     await server.stop()
     await links.close()
     await asyncio.to_thread(growing.stop)
+    await asyncio.to_thread(drafter.kind.stop)
     failure.check()
 
 

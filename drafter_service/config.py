@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from paceline.checkpoint import check_reference
 from paceline.emulation import EmulatedLink, Pace
 from paceline.settings import setting
 from paceline.speculation.fields import require
+from paceline.speculation.suffixes import DEPTH
 
-KINDS = ("model", "ngram", "recycling", "trigram", "rag")
+KINDS = ("model", "ngram", "suffix", "recycling", "trigram", "datastore", "rag")
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,16 @@ class DrafterConfig:
     kind: str = setting("one of " + ", ".join(KINDS))
     verifiers: tuple[str, ...] = setting("addresses that it may draft for, separated by commas")
     model: str | None = setting("draft checkpoint, a directory or a hub id; for kinds model and rag", None)
+    tokenizer: str | None = setting(
+        "a folder with the target's tokenizer.json, or a hub id; for kinds without a model", None
+    )
+    datastore: Path | None = setting("what 'paceline datastore build' wrote; for kind datastore", None)
+    memory_tokens: int = setting("tokens that kind suffix remembers", 10_000_000)
+    snapshot: Path | None = setting("folder where kind suffix keeps its memory between runs; needs a tokenizer", None)
+    suffix_decoding_max_tree_depth: int = setting("longest match that kind suffix tells apart", 24)
+    suffix_decoding_max_cached_requests: int = setting("finished sessions that kind suffix remembers", 10_000)
+    suffix_decoding_max_spec_factor: float = setting("tokens that kind suffix drafts per token of a match", 1.0)
+    suffix_decoding_min_token_prob: float = setting("kind suffix drops tokens that came next less often", 0.1)
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
     port: int = setting("port to listen on; 0 takes a free one", 50053)
     name: str = setting("name of this worker; empty: its kind", "")
@@ -44,11 +56,26 @@ class DrafterConfig:
         if self.kind in ("model", "rag"):
             check_reference("model", self.model or "")
         require(self.draft_context >= 64, "draft_context", self.draft_context, "at least 64")
+        self._check_look_ups()
         require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
         Pace.parse(self.emulate_step_time)
         EmulatedLink.parse(self.emulate_link)
         for field in ("threads", "cache_tokens", "max_sessions", "max_context"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
+
+    def _check_look_ups(self) -> None:
+        if self.kind == "datastore":
+            require(self.datastore is not None, "datastore", None, "what 'paceline datastore build' wrote")
+            require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to check the datastore by")
+        if self.snapshot:
+            require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to check the snapshot by")
+        require(self.memory_tokens >= 1024, "memory_tokens", self.memory_tokens, "at least 1024")
+        depth, factor = self.suffix_decoding_max_tree_depth, self.suffix_decoding_max_spec_factor
+        cached, least = self.suffix_decoding_max_cached_requests, self.suffix_decoding_min_token_prob
+        require(1 <= depth <= DEPTH, "suffix_decoding_max_tree_depth", depth, f"1 to {DEPTH}")
+        require(cached >= 0, "suffix_decoding_max_cached_requests", cached, "at least 0")
+        require(factor >= 0, "suffix_decoding_max_spec_factor", factor, "at least 0")
+        require(0 <= least <= 1, "suffix_decoding_min_token_prob", least, "0 to 1")
 
     @property
     def worker_name(self) -> str:

@@ -12,14 +12,8 @@ from drafter_service.drafters.ngram import NgramDrafter
 from drafter_service.drafters.recycling import RecyclingDrafter
 from drafter_service.drafters.trigram import TrigramDrafter
 from drafter_service.service import Drafter
-from paceline.checkpoint import resolve, tokenizer_hash
+from paceline.checkpoint import resolve, resolve_tokenizer, tokenizer_hash
 from paceline.messages import DrafterDescription
-
-_LOOKUPS: dict[str, Callable[[], DraftKind]] = {
-    "ngram": NgramDrafter,
-    "recycling": RecyclingDrafter,
-    "trigram": TrigramDrafter,
-}
 
 
 @dataclass(frozen=True)
@@ -30,40 +24,55 @@ class Loaded:
     describe: Callable[[], DrafterDescription]
 
 
+@dataclass(frozen=True)
+class _Built:
+    """A kind, the vocabulary that it knows (0: any) and the longest text that it follows."""
+
+    kind: DraftKind
+    vocabulary_size: int
+    max_context: int
+
+
 def load_drafter(config: DrafterConfig) -> Loaded:
-    """Loads what the kind needs. A drafter without a model takes any vocabulary (size 0)."""
-    if config.kind in ("model", "rag"):
-        kind, vocabulary_size, max_context = _load_model(config)
-    else:
-        kind, vocabulary_size, max_context = _LOOKUPS[config.kind](), 0, config.max_context
+    """Loads what the kind needs."""
+    built = _BUILDERS[config.kind](config)
     drafter = Drafter(
-        kind,
+        built.kind,
         drafter_id=config.worker_name,
-        vocabulary_size=vocabulary_size,
-        max_context=max_context,
+        vocabulary_size=built.vocabulary_size,
+        max_context=built.max_context,
         max_sessions=config.max_sessions,
     )
-
-    vocabulary = tokenizer_hash(resolve(config.model)) if config.model else ""
+    vocabulary = _tokenizer_hash(config)
 
     def describe() -> DrafterDescription:
         return DrafterDescription(
             drafter_id=drafter.drafter_id,
             kind=config.kind,
             model=Path(config.model).absolute().name if config.model else "",
-            vocabulary_size=vocabulary_size,
+            vocabulary_size=built.vocabulary_size,
             tokenizer_hash=vocabulary,
             price_per_hour=config.price_per_hour,
             max_sessions=config.max_sessions,
             attached_sessions=drafter.attached_sessions,
-            max_context=max_context,
+            max_context=built.max_context,
             incarnation=drafter.incarnation,
         )
 
     return Loaded(drafter, describe)
 
 
-def _load_model(config: DrafterConfig) -> tuple[DraftKind, int, int]:
+def _tokenizer_hash(config: DrafterConfig) -> str:
+    if config.tokenizer:
+        return tokenizer_hash(resolve_tokenizer(config.tokenizer))
+    return tokenizer_hash(resolve(config.model)) if config.model else ""
+
+
+def _needed_hash(config: DrafterConfig) -> str:
+    return tokenizer_hash(resolve_tokenizer(config.tokenizer or config.model or ""))
+
+
+def _model(config: DrafterConfig) -> _Built:
     import torch
 
     from drafter_service.drafters.model import ModelDrafter
@@ -81,5 +90,42 @@ def _load_model(config: DrafterConfig) -> tuple[DraftKind, int, int]:
     if config.kind == "rag":
         from drafter_service.drafters.rag import RagDrafter
 
-        return RagDrafter(runner, config.draft_context), runner.config.vocabulary_size, config.max_context
-    return ModelDrafter(runner), runner.config.vocabulary_size, runner.config.max_context
+        return _Built(RagDrafter(runner, config.draft_context), runner.config.vocabulary_size, config.max_context)
+    return _Built(ModelDrafter(runner), runner.config.vocabulary_size, runner.config.max_context)
+
+
+def _plain(kind: Callable[[], DraftKind]) -> Callable[[DrafterConfig], _Built]:
+    """Of a kind that needs nothing and takes any vocabulary."""
+    return lambda config: _Built(kind(), 0, config.max_context)
+
+
+def _suffix(config: DrafterConfig) -> _Built:
+    from drafter_service.drafters.suffix import Snapshot, SuffixDrafter
+    from drafter_service.memory import SuffixMemory
+
+    drafter = SuffixDrafter(
+        SuffixMemory(config.memory_tokens, config.suffix_decoding_max_cached_requests),
+        Snapshot(config.snapshot, _needed_hash(config)) if config.snapshot else None,
+        max_tree_depth=config.suffix_decoding_max_tree_depth,
+        max_spec_factor=config.suffix_decoding_max_spec_factor,
+        min_token_prob=config.suffix_decoding_min_token_prob,
+    )
+    return _Built(drafter, 0, config.max_context)
+
+
+def _datastore(config: DrafterConfig) -> _Built:
+    from drafter_service.drafters.datastore import DatastoreDrafter
+
+    assert config.datastore is not None, "checked by the configuration"
+    return _Built(DatastoreDrafter(config.datastore, _needed_hash(config)), 0, config.max_context)
+
+
+_BUILDERS: dict[str, Callable[[DrafterConfig], _Built]] = {
+    "model": _model,
+    "ngram": _plain(NgramDrafter),
+    "suffix": _suffix,
+    "recycling": _plain(RecyclingDrafter),
+    "trigram": _plain(TrigramDrafter),
+    "datastore": _datastore,
+    "rag": _model,
+}

@@ -265,6 +265,9 @@ class Drafter:
             return
         session = member.session
         if verdict.ended:
+            known = len(session.tokens) - verdict.position
+            if session.joined and known >= 0:  # nothing is drafted any more, but a kind may keep what was said
+                session.extend(verdict.token_ids[known:])
             self._finish(member, "the session has ended")
             return
         session.node_limit = verdict.node_limit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from paceline.errors import FieldError
@@ -17,6 +18,7 @@ FILES = (
     "tokenizer_config.json", "chat_template.jinja",
 )  # fmt: skip
 """What is downloaded of a model; nothing in it is ever run."""
+TOKENIZER = "tokenizer.json"
 
 
 def check_reference(field: str, reference: str) -> None:
@@ -26,22 +28,30 @@ def check_reference(field: str, reference: str) -> None:
     require(bool(right), field, reference, "a directory with a config.json, or a hub id such as Qwen/Qwen3-0.6B")
 
 
-def resolve(reference: str) -> Path:
+def resolve(reference: str, files: Sequence[str] = FILES) -> Path:
     """The checkpoint's directory; a hub id is downloaded first unless the hub's cache has it. Takes its time."""
     if Path(reference).is_dir():
         return Path(reference)
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(reference, allow_patterns=list(FILES)))
+        return Path(snapshot_download(reference, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         expected = f"a directory here, or a model that can be downloaded ({type(error).__name__}: {error})"
         raise FieldError("checkpoint", reference, expected) from error
 
 
+def resolve_tokenizer(reference: str) -> Path:
+    """The directory of a checkpoint's ``tokenizer.json``, the only file that is downloaded of a hub id."""
+    known = Path(reference).is_dir() or HUB_ID.fullmatch(reference)
+    directory = resolve(reference, [TOKENIZER]) if known else Path(reference)
+    require((directory / TOKENIZER).is_file(), "tokenizer", reference, f"a directory with a {TOKENIZER}, or a hub id")
+    return directory
+
+
 def tokenizer_hash(directory: Path) -> str:
     """SHA-256 of ``tokenizer.json``; empty when there is none."""
-    file = directory / "tokenizer.json"
+    file = directory / TOKENIZER
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
 
 

@@ -20,7 +20,8 @@ def test_lock_has_exact_versions_and_nothing_of_this_machine() -> None:
 def test_light_parts_import_neither_torch_nor_transformers_nor_ray() -> None:
     modules = "gateway.__main__, paceline.cli.main, paceline.cli.generate, paceline.cli.up, paceline.client"
     modules += (
-        ", drafter_service.__main__, drafter_service.drafters.ngram, drafter_service.loading, paceline.bench.demo"
+        ", drafter_service.__main__, drafter_service.drafters.ngram, drafter_service.drafters.suffix,"
+        " drafter_service.drafters.datastore, drafter_service.loading, paceline.datastore, paceline.bench.demo"
     )
     program = f"import sys, {modules}; print({{'torch', 'transformers', 'ray'}} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)

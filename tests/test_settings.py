@@ -29,6 +29,10 @@ def test_values_and_defaults(target_path: Path) -> None:
         (VerifierConfig, ["--target", "nowhere"], "--target nowhere: expected a directory with a config.json"),
         (DrafterConfig, ["--kind", "oracle", "--verifiers", "a:1"], "--kind oracle: expected one of model, ngram"),
         (DrafterConfig, ["--kind", "model", "--verifiers", "a:1"], "--model : expected a directory"),
+        (DrafterConfig, ["--kind", "datastore", "--verifiers", "a:1"], "--datastore None: expected what"),
+        (DrafterConfig, ["--kind", "datastore", "--verifiers", "a:1", "--datastore", "d"], "--tokenizer None"),
+        (DrafterConfig, ["--kind", "suffix", "--verifiers", "a:1", "--snapshot", "s"], "--tokenizer None"),
+        (DrafterConfig, ["--kind", "suffix", "--verifiers", "a:1", "--memory-tokens", "9"], "--memory-tokens 9"),
     ],
 )
 def test_mistakes_are_named(

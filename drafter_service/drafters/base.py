@@ -37,3 +37,6 @@ class DraftKind(Protocol):
 
     def close(self, session: DraftSession) -> None:
         """A session is over."""
+
+    def stop(self) -> None:
+        """The drafter stops: what shall outlive it is put away."""

@@ -86,6 +86,9 @@ class LookupDrafter(ABC, Generic[PlaceT]):
     def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
         """The target's best tokens at the last positions of the text; for kinds that want them."""
 
+    def stop(self) -> None:
+        """Nothing is kept unless a kind says so."""
+
     # -- the calls of a DraftKind --------------------------------------------------------------------------------------
 
     def open(self, session: DraftSession) -> None:
@@ -97,8 +100,7 @@ class LookupDrafter(ABC, Generic[PlaceT]):
             self.closed(session)
 
     def rewind(self, session: DraftSession, length: int) -> None:
-        self.close(session)
-        self.open(session)
+        self.open(session)  # it is not over: nothing that was committed is heard of as finished
 
     def advance(self, session: DraftSession) -> None:
         followed = self._followed[session.session_id]

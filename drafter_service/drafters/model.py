@@ -88,6 +88,9 @@ class ModelDrafter:
         if cached:
             cached.sequence.close()
 
+    def stop(self) -> None:
+        """Nothing is kept."""
+
     def rewind(self, session: DraftSession, length: int) -> None:
         cached = self._cached[session.session_id]
         cached.sequence.truncate(length)

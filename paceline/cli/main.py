@@ -26,6 +26,9 @@ app = typer.Typer(
     help="Speculative decoding across machines: drafters guess, one verifier checks, the text stays the target's own.",
 )
 
+datastore = typer.Typer(no_args_is_help=True, help="Texts of your own that drafters look up.")
+app.add_typer(datastore, name="datastore")
+
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 
@@ -118,6 +121,18 @@ def bench(
 ) -> None:
     """Run a benchmark; what follows is handed to it (try: paceline bench overlap --help)."""
     os.execv(sys.executable, [sys.executable, "-m", "paceline.bench", name, *context.args])  # noqa: S606
+
+
+@datastore.command()
+def build(
+    corpus: Annotated[Path, typer.Argument(help="Folder of UTF-8 text files, or a JSONL file with a field text.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; replaced if it is a datastore.")],
+    tokenizer: Annotated[str, typer.Option(help="The target's: a folder with tokenizer.json, or a hub id.")],
+) -> None:
+    """Build a datastore for drafters of kind datastore."""
+    from paceline.cli.datastore import run_build
+
+    _run(lambda: run_build(corpus, out, tokenizer))
 
 
 @app.command()

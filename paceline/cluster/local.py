@@ -24,6 +24,10 @@ from paceline.process import PASSIVE_WAITING
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 5.0
 _LOG_TAIL_LINES = 12
+LOOK_UP_KEYS = (
+    "tokenizer", "datastore", "memory_tokens", "suffix_decoding_max_tree_depth", "suffix_decoding_max_cached_requests",
+    "suffix_decoding_max_spec_factor", "suffix_decoding_min_token_prob",
+)  # fmt: skip
 
 
 @dataclass
@@ -148,8 +152,11 @@ class LocalCluster:
         arguments += ["--draft-context", str(pool.draft_context)]
         if pool.model:
             arguments += ["--model", pool.model]
+        arguments += look_up_arguments(pool)
         names = _replica_names(pool_name, pool.replicas)
-        return [self._spawn(name, "drafter_service", [*arguments, "--name", name]) for name in names]
+        return [
+            self._spawn(name, "drafter_service", [*arguments, *_snapshot(pool, name), "--name", name]) for name in names
+        ]
 
     def _spawn(self, name: str, module: str, arguments: Sequence[str], port: int = 0) -> str:
         reservation = Reservation(port)
@@ -187,6 +194,17 @@ class LocalCluster:
 
 def _replica_names(name: str, replicas: int) -> list[str]:
     return [name] if replicas == 1 else [f"{name}-{index}" for index in range(replicas)]
+
+
+def look_up_arguments(pool: DrafterPool) -> list[str]:
+    """Flags for what a pool of look-up drafters has set."""
+    keys = [name for name in LOOK_UP_KEYS if getattr(pool, name) != getattr(DrafterPool(pool.kind), name)]
+    return [word for name in keys for word in (f"--{name.replace('_', '-')}", str(getattr(pool, name)))]
+
+
+def _snapshot(pool: DrafterPool, name: str) -> list[str]:
+    """Each replica has a memory, and so a snapshot, of its own."""
+    return ["--snapshot", str(Path(pool.snapshot) / name)] if pool.snapshot else []
 
 
 def _verifier_threads(topology: Topology) -> int:

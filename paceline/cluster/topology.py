@@ -48,6 +48,14 @@ class DrafterPool:
     price_per_hour: float = 0.0
     emulate_step_time: str = ""
     emulate_link: str = ""
+    tokenizer: str = ""
+    datastore: str = ""
+    snapshot: str = ""
+    memory_tokens: int = 10_000_000
+    suffix_decoding_max_tree_depth: int = 24
+    suffix_decoding_max_cached_requests: int = 10_000
+    suffix_decoding_max_spec_factor: float = 1.0
+    suffix_decoding_min_token_prob: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from paceline.cluster.topology import emulated, parse_topology, read_topology
+from drafter_service.config import DrafterConfig
+from paceline.cluster.local import LOOK_UP_KEYS, look_up_arguments
+from paceline.cluster.topology import DrafterPool, emulated, parse_topology, read_topology
+from paceline.settings import parse
 from paceline.speculation.fields import FieldError
 
 GOOD = """
@@ -88,3 +92,17 @@ def test_emulation_goes_to_the_workers_that_it_is_for() -> None:
 def test_bad_emulation_is_named(step_time: str, link: str, says: str) -> None:
     with pytest.raises(FieldError, match=re.escape(says)):
         emulated(parse_topology(good()), step_time, link)
+
+
+def test_look_up_drafters_get_what_their_pool_sets() -> None:
+    data = good()
+    data["drafters"]["lookup"] = {"kind": "suffix", "memory_tokens": 5000, "suffix_decoding_min_token_prob": 0}
+    pool = parse_topology(data).drafters["lookup"]
+    flags = look_up_arguments(pool)
+    assert flags == ["--memory-tokens", "5000", "--suffix-decoding-min-token-prob", "0.0"]
+    config = parse(DrafterConfig, ["--kind", pool.kind, "--verifiers", "a:1", *flags], "x")
+    assert (config.memory_tokens, config.suffix_decoding_min_token_prob) == (5000, 0.0)
+    defaults = {item.name: item.default for item in dataclasses.fields(DrafterConfig)}
+    assert {name: defaults[name] for name in LOOK_UP_KEYS} == {
+        name: getattr(DrafterPool("suffix"), name) or None for name in LOOK_UP_KEYS
+    }

@@ -10,6 +10,8 @@ import pytest
 
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.drafters.suffix import SuffixDrafter
+from drafter_service.memory import SuffixMemory
 from drafter_service.service import Drafter
 from paceline.errors import FailedPrecondition, ResourceExhausted
 from paceline.messages import Attach, AttachEvent, DraftUpdate, Joined, Propose, Verdict, Verdicts
@@ -53,6 +55,18 @@ def joined_drafter(drafter: Drafter, request: Attach, node_limit: int = 512) -> 
 
 def verdict(position: int, tokens: tuple[int, ...], whole: tuple[int, ...], *, ended: bool = False) -> Verdicts:
     return Verdicts(verdicts=(Verdict("s", 1, position, tokens, prefix_hash(whole), ended, 100_000),))
+
+
+def test_a_finished_session_is_remembered_to_its_last_token() -> None:
+    memory = SuffixMemory(10_000, 10)
+    drafter = make_drafter(SuffixDrafter(memory), 0)
+    link, _ = joined_drafter(drafter, attach())
+    drafter.receive(verdict(len(TEXT), (7, 8), (*TEXT, 7, 8)), link)
+    drafter.receive(verdict(len(TEXT) + 2, (9, 10), (*TEXT, 7, 8, 9, 10), ended=True), link)
+    drafter.grow()
+    memory.settle()
+    (segment,) = memory.segments("")
+    assert segment.tokens.tolist()[1:-1] == [10, 9, 8, 7, *reversed(TEXT)]
 
 
 def test_ngram_proposes_what_followed_the_last_time() -> None:
