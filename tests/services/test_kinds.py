@@ -15,7 +15,9 @@ from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
 from drafter_service.drafters.rag import RagDrafter
 from drafter_service.drafters.recycling import RecyclingDrafter
+from drafter_service.drafters.suffix import SuffixDrafter
 from drafter_service.drafters.trigram import TrigramDrafter
+from drafter_service.memory import SuffixMemory
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import InProcess, load, make_drafter
@@ -26,10 +28,12 @@ LENGTH, SESSIONS = 80, 2
 KINDS: dict[str, Callable[[Path], DraftKind]] = {
     "model": lambda draft: ModelDrafter(load(draft)),
     "ngram": lambda draft: NgramDrafter(),
+    "suffix": lambda draft: SuffixDrafter(SuffixMemory(10_000, 100)),
     "recycling": lambda draft: RecyclingDrafter(),
     "trigram": lambda draft: TrigramDrafter(),
     "rag": lambda draft: RagDrafter(load(draft), 64),
 }
+"""All but the datastore, which proposes as suffix does."""
 CREWS = [(kind,) for kind in KINDS] + list(itertools.combinations(KINDS, 2)) + [tuple(KINDS)]
 
 
