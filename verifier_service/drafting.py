@@ -36,8 +36,9 @@ MAX_ENTRIES = 1024
 class Heard:
     """What came of a drafter's message."""
 
-    useful: bool = False
-    """Whether anything in it was news; a drafter that goes on without any is read less and less often."""
+    news: bool = False
+    """Whether anything in it had not been said before, be it too late by now; a drafter that goes on without is read
+    slowly."""
     rejected: list[Rejection] = field(default_factory=list)
 
 
@@ -59,22 +60,22 @@ class Drafting:
 
         Raises ``FieldError`` for a message that has too many of them.
         """
-        heard = Heard(useful=bool(update.leaves))
+        heard = Heard(news=bool(update.leaves))
         for kind, entries in vars(update).items():
             require(len(entries) <= MAX_ENTRIES, kind, len(entries), f"at most {MAX_ENTRIES} a message")
         for join in update.joins:
-            heard.useful |= self._join(join, link)
+            heard.news |= self._join(join, link)
         total = 0
         for nodes in update.nodes:
             total += len(nodes.columns)
             try:
                 require(total <= MAX_NODES_PER_MESSAGE, "nodes", total, f"at most {MAX_NODES_PER_MESSAGE} a message")
-                heard.useful |= self._merge(nodes, link)
+                heard.news |= self._merge(nodes, link)
             except FieldError as error:
                 self.leave(nodes.session_id, link)
                 heard.rejected.append(Rejection(nodes.session_id, Status.INVALID_ARGUMENT, str(error)))
         for complete in update.rounds:
-            heard.useful |= self._round_complete(complete, link)
+            heard.news |= self._round_complete(complete, link)
         for leave in update.leaves:
             self.leave(leave.session_id, link)
         return heard
@@ -152,13 +153,13 @@ class Drafting:
         return True
 
     def _merge(self, nodes: DraftNodes, link: DrafterLink) -> bool:
-        """Whether any of them were new and had their place under the root, be it one that was taken."""
+        """Whether any of them had not come before."""
         found = self._attachment(nodes.session_id, nodes.epoch, link)
         if found is None:
             return False
         session, attachment = found
         columns, tree, source = nodes.columns, session.tree, attachment.source
-        before = source.proposed - source.stale
+        before = source.proposed
         check_columns(columns, source, tree.root.position, self._vocabulary_size)
         added = merge(tree, session.tokens, source, columns, attachment.calibration.trust)
         for node in added:
@@ -167,7 +168,7 @@ class Drafting:
         session.record.add(Arrival(now, source.drafter_id, added, nodes.idle_seconds))
         if added:
             attachment.rhythm.nodes(now, tree.expected_gain(added, session.max_draft_nodes))
-        return source.proposed - source.stale > before
+        return source.proposed > before
 
     def _round_complete(self, complete: RoundComplete, link: DrafterLink) -> bool:
         found = self._attachment(complete.session_id, complete.epoch, link)

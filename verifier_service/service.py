@@ -158,11 +158,11 @@ class Verifier:
         was news."""
         with self.changed:
             heard = self._drafting.update(update, link)
-            if heard.useful or heard.rejected:
+            if heard.news or heard.rejected:
                 self._wake()
         if heard.rejected:
             link.send(Verdicts(rejected=tuple(heard.rejected)))
-        return heard.useful
+        return heard.news
 
     def reject_drafting(self, rejection: Rejection, link: DrafterLink) -> None:
         """An entry could not even be read: its session does without this drafter."""

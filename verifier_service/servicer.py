@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from paceline.messages import Rejection, SessionEvent, Status, TokenizerFiles, V
 from paceline.rpc import Outgoing, abort, unary
 from verifier_service.service import Verifier
 
-PATIENCE = 16
-"""Useless messages in a row that a drafter may send at full speed."""
+PATIENCE, PATIENCE_PER_SECOND = 1000, 50
+"""Messages without news that a drafter may send at full speed, and so many more each second: what is on its way when a
+session ends is no flood."""
 
 
 class VerifierServicer(wire.VerifierBase):
@@ -72,7 +74,7 @@ class VerifierServicer(wire.VerifierBase):
                 update, rejected = wire.from_draft_update(request)
                 for rejection in rejected:
                     self._verifier.reject_drafting(rejection, link)
-                await flooding.heard(useful=self._verifier.update(update, link))
+                await flooding.heard(news=self._verifier.update(update, link))
         finally:
             link.close()
 
@@ -89,18 +91,22 @@ class VerifierServicer(wire.VerifierBase):
 
 
 class Backpressure:
-    """Lets a drafter wait that goes on sending what is no news: its stream is read less and less often, and what it
-    sends stays with it. One that is useful, or late now and then, is never kept waiting."""
+    """Keeps a drafter waiting that goes on and on sending what is no news: its stream is read slowly, and what it sends
+    stays with it. Drafters that work are never kept waiting, be they late: that would only make them later."""
 
-    def __init__(self) -> None:
-        self._useless = 0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._allowed, self._at = clock, float(PATIENCE), clock()
 
-    async def heard(self, *, useful: bool) -> None:
+    async def heard(self, *, news: bool) -> None:
         """After a message."""
-        self._useless = 0 if useful else self._useless + 1
-        over = min(self._useless - PATIENCE, 8)
-        if over > 0:
-            await asyncio.sleep(2**over * 1e-3)
+        now = self._clock()
+        self._allowed = min(self._allowed + PATIENCE_PER_SECOND * (now - self._at), PATIENCE)
+        self._at = now
+        if news:
+            return
+        self._allowed -= 1
+        if self._allowed < 0:
+            await asyncio.sleep(-self._allowed / PATIENCE_PER_SECOND)
 
 
 def _together(batch: Sequence[Verdicts]) -> Verdicts:

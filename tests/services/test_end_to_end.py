@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,17 @@ async def test_seeded_text_is_the_same_in_all_modes_with_any_drafters(client: Ga
         assert len(set(first)) > 5
         ids = tokenizer(prompt).input_ids
         assert sum(not assert_same_text(TARGET, ids, text, first, sampling, seed=11) for text in rest) <= 1
+
+
+async def test_a_prediction_is_drafted_from(client: GatewayClient) -> None:
+    sampling = SamplingParameters(max_tokens=64, temperature=0.8, ignore_eos=True)
+    asked = request(PROMPTS[1], sampling, Mode.LOCKSTEP, ("ngram",))
+    alone = await collect(client, asked)
+    guess = replace(asked.speculation, prediction="".join(chunk.text for chunk in alone))
+    again = await collect(client, replace(asked, speculation=guess))
+    assert tokens_of(again) == tokens_of(alone)
+    taken = [chunks[-1].completion.overlap.accepted_nodes for chunks in (alone, again) if chunks[-1].completion]
+    assert taken[1] > max(30, 1.5 * taken[0])
 
 
 async def test_answer_is_whole(client: GatewayClient) -> None:

@@ -30,7 +30,7 @@ from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import SECRET, InProcess, load, make_drafter
 from verifier_service.drafting import EARLY_JOIN_SECONDS, MAX_ENTRIES
-from verifier_service.servicer import PATIENCE, Backpressure
+from verifier_service.servicer import PATIENCE, PATIENCE_PER_SECOND, Backpressure
 from verifier_service.table import Limits
 
 SAMPLING = SamplingParameters(max_tokens=20)
@@ -284,22 +284,25 @@ def test_what_is_no_news_is_told_apart(target: ModelRunner) -> None:
         assert not world.verifier.update(dull, drafter)
 
 
-async def test_a_drafter_that_floods_is_kept_waiting_until_it_has_news(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_drafter_that_floods_is_kept_waiting_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
+    now = 0.0
 
     async def sleep(seconds: float) -> None:
+        nonlocal now
         waits.append(seconds)
+        now += seconds
 
     monkeypatch.setattr("verifier_service.servicer.asyncio.sleep", sleep)
-    flooding = Backpressure()
+    flooding, working = Backpressure(lambda: now), Backpressure(lambda: now)
     for _ in range(PATIENCE):
-        await flooding.heard(useful=False)
+        await flooding.heard(news=False)
+        await working.heard(news=True)
     assert waits == []
-    for _ in range(20):
-        await flooding.heard(useful=False)
-    assert waits == sorted(waits)
-    assert 0.1 < waits[-1] < 1
+    for _ in range(500):
+        await flooding.heard(news=False)
+    assert now == pytest.approx(500 / PATIENCE_PER_SECOND)
     waits.clear()
-    await flooding.heard(useful=True)
-    await flooding.heard(useful=False)
-    assert waits == []
+    now += PATIENCE / PATIENCE_PER_SECOND
+    await flooding.heard(news=False)
+    assert waits == [], "time heals"
