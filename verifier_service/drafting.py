@@ -124,7 +124,7 @@ class Drafting:
             link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, detail, join.epoch),)))
 
     def _join(self, join: Join, link: DrafterLink) -> bool:
-        """Whether it was let in."""
+        """Whether it was let in, or waits for its session."""
         session = self._table.get(join.session_id)
         if session is None or session.epoch < join.epoch:
             if self._table.ended_lately(join.session_id):
@@ -132,6 +132,7 @@ class Drafting:
                 link.send(Verdicts(rejected=(ended,)))
             elif len(self._early) < MAX_ENTRIES:
                 self._early.append((self._clock() + EARLY_JOIN_SECONDS, join, link))
+                return True
             else:
                 full = f"{MAX_ENTRIES} joins wait for their sessions already"
                 crowded = Rejection(join.session_id, Status.RESOURCE_EXHAUSTED, full, join.epoch)
