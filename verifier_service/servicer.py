@@ -15,7 +15,7 @@ from paceline.messages import Rejection, SessionEvent, Status, TokenizerFiles, V
 from paceline.rpc import Outgoing, abort, unary
 from verifier_service.service import Verifier
 
-PATIENCE, PATIENCE_PER_SECOND = 1000, 50
+PATIENCE, PATIENCE_PER_SECOND = 300, 50
 """Messages without news that a drafter may send at full speed, and so many more each second: what is on its way when a
 session ends is no flood."""
 
