@@ -50,7 +50,8 @@ def _figure(
         for axes, step in zip(line, steps, strict=True):
             _panel(axes, [row for row in rows if row["step"] == step and row["sessions"] == sessions], policies)
             axes.set_title(f"step {step * 1e3:.0f} ms, {sessions} session{'s' if sessions > 1 else ''}", fontsize=9)
-    figure.supxlabel("round trip, in steps", fontsize=9)
+    for axes in panels[-1]:
+        axes.set_xlabel("round trip, in steps", fontsize=9)
     figure.supylabel("tokens/s, times the target alone", fontsize=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(policies), fontsize=8, frameon=False)
