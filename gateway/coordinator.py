@@ -124,7 +124,8 @@ class Crew:
         before = self._looked_at
         self._looked_at = look = _Look(self._coordinator.clock(), overlap.steps, overlap.accepted_nodes)
         steps, accepted = look.steps - before.steps, look.accepted - before.accepted
-        if steps < LEAST_STEPS or self._opening.speculation.drafters is not None or look.at <= before.at:
+        ours = self._opening.speculation.mode is Mode.OVERLAPPED and self._opening.speculation.drafters is None
+        if not ours or steps < LEAST_STEPS or look.at <= before.at:
             return
         groups = {member.group for member in self._members.values()}
         self._coordinator.choice.observe(self._situation.kind, groups, (steps + accepted) / (look.at - before.at))

@@ -60,7 +60,7 @@ class Drafting:
 
         Raises ``FieldError`` for a message that has too many of them.
         """
-        heard = Heard(news=bool(update.leaves))
+        heard = Heard()
         for kind, entries in vars(update).items():
             require(len(entries) <= MAX_ENTRIES, kind, len(entries), f"at most {MAX_ENTRIES} a message")
         for join in update.joins:
@@ -77,16 +77,19 @@ class Drafting:
         for complete in update.rounds:
             heard.news |= self._round_complete(complete, link)
         for leave in update.leaves:
-            self.leave(leave.session_id, link)
+            heard.news |= self.leave(leave.session_id, link)
         return heard
 
-    def leave(self, session_id: str, link: DrafterLink) -> None:
-        """This link drafts for the session no more, nor does it wait for it."""
+    def leave(self, session_id: str, link: DrafterLink) -> bool:
+        """This link drafts for the session no more, nor does it wait for it; whether it did."""
+        waiting = len(self._early)
         self._early = [item for item in self._early if item[2] is not link or item[1].session_id != session_id]
         session = self._table.get(session_id)
-        if session:
-            for drafter_id in [key for key, item in session.attachments.items() if item.link is link]:
-                session.detach(drafter_id)
+        leaving = [key for key, item in session.attachments.items() if item.link is link] if session else []
+        for drafter_id in leaving:
+            assert session is not None, "it is what they leave"
+            session.detach(drafter_id)
+        return bool(leaving) or len(self._early) < waiting
 
     def lost(self, link: DrafterLink) -> None:
         """A drafter's stream broke: nobody waits for it any more."""
@@ -124,7 +127,7 @@ class Drafting:
             link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, detail, join.epoch),)))
 
     def _join(self, join: Join, link: DrafterLink) -> bool:
-        """Whether it was let in, or waits for its session."""
+        """Whether it was let in anew, or waits for its session."""
         session = self._table.get(join.session_id)
         if session is None or session.epoch < join.epoch:
             if self._table.ended_lately(join.session_id):
@@ -142,6 +145,8 @@ class Drafting:
         if refusal:
             link.send(Verdicts(rejected=(refusal,)))
             return False
+        known = session.attachments.get(join.drafter_id)
+        anew = known is None or known.link is not link or known.source.incarnation != join.incarnation
         calibration = self._calibrations.setdefault(join.drafter_id, Calibration())
         attachment = session.attach(join.drafter_id, join.incarnation, link, calibration, self._clock())
         attachment.on = self._switch.on(session, join.drafter_id)
@@ -151,7 +156,7 @@ class Drafting:
             shared = session.opening.prompt_length
         missing, limit = tuple(session.tokens[shared:]), attachment.source.node_limit(credit=attachment.on)
         link.send(Verdicts(joined=(Joined(session.session_id, session.epoch, shared, missing, limit),)))
-        return True
+        return anew
 
     def _merge(self, nodes: DraftNodes, link: DrafterLink) -> bool:
         """Whether any of them had not come before."""

@@ -87,7 +87,7 @@ class Session:
         self.gone: dict[str, Attachment] = {}
         self.sequence: CacheSequence | None = None
         """Its rows in the cache while it runs."""
-        self.keys = PrefixKeys(opening.speculation.cache_scope)
+        self.keys = PrefixKeys(opening.speculation.prefix_scope(opening.session_id))
         self.priority, self.arrival = opening.priority, 0
         self.cached_tokens: int | None = None
         """Prompt tokens that were in the cache when it was first admitted; None before."""

@@ -72,7 +72,7 @@ class ModelDrafter:
         self._cached[session.session_id] = _Cached(self._sequence(session))
 
     def _sequence(self, session: DraftSession) -> CacheSequence:
-        keys = PrefixKeys(session.attach.speculation.cache_scope)
+        keys = PrefixKeys(session.attach.speculation.prefix_scope(session.session_id))
         return self._runner.open(MAX_TAIL, self.context(session), keys)
 
     def reread(self, session: DraftSession) -> None:

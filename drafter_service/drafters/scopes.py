@@ -7,13 +7,12 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from drafter_service.session import DraftSession
+from paceline.speculation.policy import NO_SCOPE
 
 MemoryT = TypeVar("MemoryT")
 
 SCOPES = 16
 """Memories of scopes that have a name; past that the least recently opened one is forgotten."""
-NONE = "none"
-"""Scope of sessions that neither leave anything behind nor look at what others left."""
 
 
 class ScopedMemories(Generic[MemoryT]):
@@ -31,7 +30,7 @@ class ScopedMemories(Generic[MemoryT]):
     def of(self, session: DraftSession) -> MemoryT:
         """To be asked for once, when the session is opened; it keeps its memory, should that be forgotten here."""
         scope = session.attach.speculation.cache_scope
-        if not self._memory or scope == NONE:
+        if not self._memory or scope == NO_SCOPE:
             return self._make()
         if not scope:
             return self._shared

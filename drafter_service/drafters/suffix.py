@@ -16,10 +16,9 @@ from drafter_service.drafters.matching import MatchingDrafter
 from drafter_service.memory import SuffixMemory
 from drafter_service.session import DraftSession
 from paceline.segments import check_writable
+from paceline.speculation.policy import NO_SCOPE
 from paceline.speculation.suffixes import Segment
 
-NO_SCOPE = "none"
-"""The cache scope of sessions that are neither remembered nor drafted for from memory."""
 PUBLISHED = 4096
 """Sessions of which is known how much of them is remembered."""
 

@@ -11,6 +11,8 @@ from paceline.speculation.fields import require
 
 LOCKSTEP_TIMEOUT_SECONDS = 0.05
 MAX_NAME, MAX_NAMES = 256, 64
+NO_SCOPE = "none"
+"""The cache scope of sessions that share nothing with any other."""
 GRACE = 0.5
 """A drafter is waited for up to so much of its usual interval past the time it is usually heard of."""
 _REMEMBERED_MESSAGES = 8
@@ -52,6 +54,10 @@ class SpeculationParameters:
         distinct = len(names) == len(set(names)) <= MAX_NAMES and all(len(name) <= MAX_NAME for name in names)
         expected = f"at most {MAX_NAMES} distinct names of at most {MAX_NAME} characters"
         require(distinct, "drafters", names[:3], expected)
+
+    def prefix_scope(self, session_id: str) -> str:
+        """Who may share the session's prefix blocks: its cache scope, or nobody else."""
+        return f"{NO_SCOPE} {session_id}" if self.cache_scope == NO_SCOPE else self.cache_scope
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drafter_service.drafters.suffix import NO_SCOPE, Snapshot, SuffixDrafter
+from drafter_service.drafters.suffix import Snapshot, SuffixDrafter
 from drafter_service.memory import SuffixMemory
 from paceline.speculation.fields import FieldError
+from paceline.speculation.policy import NO_SCOPE
 from paceline.speculation.suffixes import SEPARATOR, Context, longest_matches
 from tests.drafter_service.growing import commit, grown, opened
 

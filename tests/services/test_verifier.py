@@ -18,6 +18,7 @@ from paceline.messages import (
     DraftUpdate,
     FinishReason,
     Join,
+    Leave,
     OpenSession,
     RevokeDrafter,
     Status,
@@ -25,7 +26,7 @@ from paceline.messages import (
     drafter_key,
 )
 from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, NodeColumns
-from paceline.speculation.policy import Mode, SpeculationParameters
+from paceline.speculation.policy import NO_SCOPE, Mode, SpeculationParameters
 from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import SECRET, InProcess, load, make_drafter
@@ -306,3 +307,26 @@ async def test_a_drafter_that_floods_is_kept_waiting_and_nobody_else(monkeypatch
     now += PATIENCE / PATIENCE_PER_SECOND
     await flooding.heard(news=False)
     assert waits == [], "time heals"
+
+
+def test_joining_and_leaving_again_and_again_is_no_news(target: ModelRunner) -> None:
+    world, drafter = InProcess(target), Listener()
+    world.verifier.command(OPENING, world.recorder)
+    joining, leaving = DraftUpdate(joins=(join(),)), DraftUpdate(leaves=(Leave("s"),))
+    assert [world.verifier.update(joining, drafter) for _ in range(3)] == [True, False, False]
+    assert [world.verifier.update(leaving, drafter) for _ in range(3)] == [True, False, False]
+
+
+def test_sessions_of_no_scope_share_no_prefix(target_path: Path) -> None:
+    """Not even with each other; others do."""
+    world, prompt = InProcess(load(target_path)), list(range(60))
+    cached = {}
+    for scope in ("", NO_SCOPE):
+        for index in range(2):
+            world.open(f"{scope}{index}", prompt, SAMPLING, SpeculationParameters(cache_scope=scope))
+            world.run()
+            usage = world.recorder.last[f"{scope}{index}"].usage
+            assert usage is not None
+            cached[scope, index] = usage.cached_tokens
+    assert cached["", 1] > 0
+    assert cached[NO_SCOPE, 0] == cached[NO_SCOPE, 1] == 0
