@@ -9,11 +9,23 @@ import pytest
 from paceline import messages as m
 from paceline import wire
 from paceline.errors import FieldError, UnsupportedParameter
+from paceline.speculation.grammar import Grammar, GrammarKind
+from paceline.speculation.logprobs import TokenLogprobs
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
-SAMPLING = SamplingParameters(5, 0.7, 0.9, 40, 0.01, (3, 4), ignore_eos=True)
-SPECULATION = SpeculationParameters(Mode.LOCKSTEP, Shape.CHAIN, 9, 5, 2, ("a", "b"), "scope")
+GRAMMAR = Grammar(GrammarKind.CHOICES, '["a"]', "llguidance")
+SAMPLING = SamplingParameters(
+    5, 0.7, 0.9, 40, 0.01, (3, 4), presence_penalty=0.5, frequency_penalty=-0.25, repetition_penalty=1.5, ignore_eos=True,
+    logit_bias=((3, -1.5), (9, 100.0)), min_tokens=2, logprobs=3, grammar=GRAMMAR,
+)  # fmt: skip
+SPECULATION = SpeculationParameters(Mode.LOCKSTEP, Shape.CHAIN, 9, 5, 2, ("a", "b"), "scope", "guess", events=True)
+LOGPROBS = (TokenLogprobs(-0.5, ((7, -0.5), (2, -1.25))), TokenLogprobs(-2.0))
+DRAFTERS = (("a", "b"), ())
+EVENTS = (
+    m.NodesArrived(0.5, "a", (1, 2), (0, 1), (5, 6), (8, 9), (-0.5, -1.5), 0.25, 0.125),
+    m.StepDecided(0.5, 0.75, 1.0, (1, 2), (1,), (5, 7), 8),
+)
 
 
 @pytest.mark.parametrize("value", [SAMPLING, SamplingParameters(), SamplingParameters(temperature=0)])
@@ -43,10 +55,11 @@ def test_commands(value: m.DecodeCommand) -> None:
 
 def test_events() -> None:
     drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1, drafting=False)
-    overlap = m.OverlapStatistics(1, 2, 3, 4, 5, 0.5, 0.125, 0.25, (drafter,))
+    overlap = m.OverlapStatistics(1, 2, 3, 4, 5, 0.5, 0.125, 0.25, (drafter,), (1, 0, 2))
     events = [
         m.SessionEvent("a", 1, opened=True),
         m.SessionEvent("b", 1, committed=m.CommittedTokens(7, (1, 2), 2**63)),
+        m.SessionEvent("b", 1, committed=m.CommittedTokens(7, (1, 2), 3, LOGPROBS, DRAFTERS), events=EVENTS),
         m.SessionEvent("c", 1, rejected=m.Rejection("c", m.Status.NOT_FOUND, "why")),
         m.SessionEvent(
             "d", 1, committed=m.CommittedTokens(7, (1,), 3), finish_reason=m.FinishReason.STOP,
@@ -65,42 +78,49 @@ def test_chunks_and_requests() -> None:
         "exact",
         ttft_seconds=0.5,
         tpot_seconds=0.1,
+        stop_reason="END",
     )
-    for chunk in (m.Chunk("s", "é", (1, 2), 3, seed=0), m.Chunk("s", completion=completion)):
+    told = m.Chunk("s", "é", (1, 2), 3, None, None, (0, 1), LOGPROBS, DRAFTERS, EVENTS)
+    assert told.pieces == ("", "é")
+    for chunk in (m.Chunk("s", "é", (1, 2), 3, seed=0), told, m.Chunk("s", completion=completion)):
         assert wire.from_chunk(wire.to_chunk(chunk)) == chunk
     for prompt in ({"text": ""}, {"token_ids": (1, 2)}, {"chat": (m.ChatMessage("user", "hi"),)}):
-        request = m.Generate("m", sampling=SAMPLING, speculation=SPECULATION, seed=4, **prompt)
+        request = m.Generate("m", sampling=SAMPLING, speculation=SPECULATION, seed=4, stop=("a", "b"), **prompt)
         assert wire.from_generate(wire.to_generate(request)) == request
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("presence_penalty", 0.5),
-        ("frequency_penalty", -1.0),
-        ("repetition_penalty", 1.1),
-        ("min_tokens", 3),
-        ("logprobs", 0),
-        ("logit_bias", {5: 1.0}),
-        ("grammar", {"regex": "a+"}),
+        ("presence_penalty", 2.5),
+        ("frequency_penalty", float("nan")),
+        ("repetition_penalty", 0.0),
+        ("logprobs", 21),
+        ("logit_bias", {5: 101.0}),
+        ("grammar", {}),
+        ("grammar", {"regex": ""}),
     ],
 )
-def test_unsupported_sampling_is_refused_by_name(field: str, value: Any) -> None:
+def test_sampling_out_of_bounds_is_refused_by_name(field: str, value: Any) -> None:
     wired = wire.common.SamplingParameters(**{field: value})
-    with pytest.raises(UnsupportedParameter, match=f"{field} = "):
+    with pytest.raises(FieldError, match=f"{'regex' if value == {'regex': ''} else field} = "):
         wire.from_sampling(wired)
 
 
-def test_neutral_values_of_unsupported_fields_are_fine() -> None:
+def test_neutral_values_are_the_defaults() -> None:
     wired = wire.common.SamplingParameters(presence_penalty=0, frequency_penalty=0, repetition_penalty=1, min_tokens=0)
     assert wire.from_sampling(wired) == SamplingParameters()
 
 
-@pytest.mark.parametrize("field", ["stop", "idempotency_key"])
-def test_unsupported_request_fields_are_refused_by_name(field: str) -> None:
-    wired = wire.gateway.GenerateRequest(text="x", **{field: ["x"] if field == "stop" else "x"})  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedParameter, match=field):
-        wire.from_generate(wired)
+def test_unsupported_request_fields_are_refused_by_name() -> None:
+    with pytest.raises(UnsupportedParameter, match="idempotency_key"):
+        wire.from_generate(wire.gateway.GenerateRequest(text="x", idempotency_key="x"))
+
+
+@pytest.mark.parametrize("stop", [("",), ("x" * 1025,), ("x",) * 17])
+def test_stop_strings_have_bounds(stop: tuple[str, ...]) -> None:
+    with pytest.raises(FieldError, match="stop = "):
+        wire.from_generate(wire.gateway.GenerateRequest(text="x", stop=stop))
 
 
 def test_unknown_enum_numbers_are_refused() -> None:

@@ -18,6 +18,7 @@ from paceline.messages.drafting import (
     Verdicts,
     drafter_key,
 )
+from paceline.messages.events import DraftingEvent, NodesArrived, StepDecided
 from paceline.messages.requests import (
     ChatMessage,
     Chunk,
@@ -68,6 +69,7 @@ __all__ = [
     "DraftUpdate",
     "DrafterDescription",
     "DrafterStatistics",
+    "DraftingEvent",
     "Fingerprint",
     "FinishReason",
     "Generate",
@@ -75,6 +77,7 @@ __all__ = [
     "Joined",
     "Leave",
     "ModelInfo",
+    "NodesArrived",
     "OpenSession",
     "OverlapStatistics",
     "Propose",
@@ -83,6 +86,7 @@ __all__ = [
     "RoundComplete",
     "SessionEvent",
     "Status",
+    "StepDecided",
     "TokenizerFiles",
     "Usage",
     "Verdict",

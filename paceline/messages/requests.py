@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
+from paceline.messages.events import DraftingEvent
 from paceline.messages.sessions import FinishReason, OverlapStatistics, Usage
+from paceline.speculation.fields import require
+from paceline.speculation.logprobs import TokenLogprobs
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+
+MAX_STOPS, MAX_STOP_CHARACTERS = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,14 @@ class Generate:
     seed: int | None = None
     choice_index: int = 0
     priority: int = 0
+    stop: tuple[str, ...] = ()
+    """Strings that end the text and are not part of it."""
+
+    def __post_init__(self) -> None:
+        require(len(self.stop) <= MAX_STOPS, "stop", f"{len(self.stop)} strings", f"at most {MAX_STOPS}")
+        for stop in self.stop:
+            fits = 0 < len(stop) <= MAX_STOP_CHARACTERS
+            require(fits, "stop", f"{len(stop)} characters", f"1 to {MAX_STOP_CHARACTERS} characters each")
 
 
 @dataclass(frozen=True)
@@ -41,11 +55,17 @@ class Completion:
     exactness: str
     ttft_seconds: float
     tpot_seconds: float
+    stop_reason: str = ""
+    """The stop string that ended the text, if one did."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Part of an answer: ``seed`` comes with the first, ``completion`` with the last."""
+    """Part of an answer: ``seed`` comes with the first, ``completion`` with the last.
+
+    ``piece_lengths`` say how many characters of ``text`` each token has completed; ``logprobs``, ``drafters`` (who had
+    proposed each token) and ``events`` are there if asked for.
+    """
 
     session_id: str
     text: str = ""
@@ -53,3 +73,13 @@ class Chunk:
     position: int = 0
     seed: int | None = None
     completion: Completion | None = None
+    piece_lengths: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    drafters: tuple[tuple[str, ...], ...] = ()
+    events: tuple[DraftingEvent, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The text by token."""
+        ends = list(itertools.accumulate(self.piece_lengths, initial=0))
+        return tuple(self.text[start:end] for start, end in itertools.pairwise(ends))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from paceline.messages.events import DraftingEvent
+from paceline.speculation.logprobs import TokenLogprobs
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
@@ -66,6 +68,8 @@ class OverlapStatistics:
     drafter_idle_seconds: float = 0.0
     step_seconds: float = 0.0
     drafters: tuple[DrafterStatistics, ...] = ()
+    acceptance_histogram: tuple[int, ...] = ()
+    """Steps that accepted 0, 1, 2, … nodes."""
 
     @property
     def mean_accepted_length(self) -> float:
@@ -123,9 +127,13 @@ DecodeCommand = OpenSession | AbortSession | AuthorizeDrafter | RevokeDrafter | 
 
 @dataclass(frozen=True)
 class CommittedTokens:
+    """``logprobs`` and ``drafters``, who had proposed each token, are there for every token or for none."""
+
     position: int
     token_ids: tuple[int, ...]
     prefix_hash: int
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    drafters: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,7 @@ class SessionEvent:
     usage: Usage | None = None
     overlap: OverlapStatistics | None = None
     detail: str = ""
+    events: tuple[DraftingEvent, ...] = ()
 
     @property
     def last(self) -> bool:

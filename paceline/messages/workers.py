@@ -26,6 +26,8 @@ class Fingerprint:
     device_kind: str
     tensor_parallel_size: int
     numerics: str
+    grammar: str = ""
+    """What can enforce a grammar, with versions, the default first."""
 
 
 @dataclass(frozen=True)

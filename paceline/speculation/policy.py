@@ -33,7 +33,8 @@ class Shape(Enum):
 class SpeculationParameters:
     """How one session speculates. ``drafters`` None: the gateway chooses; empty: nobody drafts.
 
-    ``prediction`` is the client's guess at the text, for drafters that look things up.
+    ``prediction`` is the client's guess at the text, for drafters that look things up. With ``events`` the client is
+    told who guessed each token, and what happened when.
     """
 
     mode: Mode = Mode.OVERLAPPED
@@ -44,6 +45,7 @@ class SpeculationParameters:
     drafters: tuple[str, ...] | None = None
     cache_scope: str = ""
     prediction: str = ""
+    events: bool = False
 
     def __post_init__(self) -> None:
         require(0 <= self.max_draft_nodes <= 256, "max_draft_nodes", self.max_draft_nodes, "0 to 256")

@@ -9,15 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from paceline.speculation.fields import require
+from paceline.speculation.grammar import Grammar
 from paceline.speculation.noise import Floats, NoiseCache
 
 Logits = npt.NDArray[np.float32]
-MAX_STOP_TOKENS = 1024
+MAX_STOP_TOKENS = MAX_BIASES = 1024
+MAX_LOGPROBS = 20
 
 
 @dataclass(frozen=True)
 class SamplingParameters:
-    """What a client may ask of the next token. ``max_tokens`` None: as many as the context allows."""
+    """What a client may ask of the next token. ``max_tokens`` None: as many as the context allows.
+
+    ``logit_bias`` are pairs of token and what is added to its logit; ``logprobs`` None: none, else how many runners-up.
+    """
 
     max_tokens: int | None = None
     temperature: float = 1.0
@@ -26,6 +31,13 @@ class SamplingParameters:
     min_p: float = 0.0
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0
+    logprobs: int | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
@@ -36,10 +48,32 @@ class SamplingParameters:
         require(0 <= self.min_p <= 1, "min_p", self.min_p, "a number from 0 (off) to 1")
         stops = len(self.stop_token_ids)
         require(stops <= MAX_STOP_TOKENS, "stop_token_ids", f"{stops} ids", f"at most {MAX_STOP_TOKENS}")
+        for field in ("presence_penalty", "frequency_penalty"):
+            require(-2 <= getattr(self, field) <= 2, field, getattr(self, field), "a number from -2 to 2")
+        penalty = self.repetition_penalty
+        require(0.01 <= penalty <= 100, "repetition_penalty", penalty, "a number from 0.01 to 100; 1 is off")
+        self._check_biases()
+        most = self.max_tokens
+        within = self.min_tokens >= 0 and (most is None or self.min_tokens <= most)
+        require(within, "min_tokens", self.min_tokens, "0 or more, up to max_tokens")
+        asked = self.logprobs
+        require(asked is None or 0 <= asked <= MAX_LOGPROBS, "logprobs", asked, f"0 to {MAX_LOGPROBS}")
+
+    def _check_biases(self) -> None:
+        count = len(self.logit_bias)
+        require(count <= MAX_BIASES, "logit_bias", f"{count} tokens", f"at most {MAX_BIASES}")
+        require(len(dict(self.logit_bias)) == count, "logit_bias", f"{count} tokens", "each token once")
+        for token_id, bias in self.logit_bias:
+            require(token_id >= 0 and -100 <= bias <= 100, "logit_bias", (token_id, bias), "a token and -100 to 100")
 
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether a token's logit depends on which tokens came before."""
+        return self.presence_penalty != 0 or self.frequency_penalty != 0 or self.repetition_penalty != 1
 
     @property
     def truncates(self) -> bool:

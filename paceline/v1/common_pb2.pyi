@@ -80,19 +80,21 @@ class SamplingParameters(_message.Message):
     def __init__(self, max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., min_p: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logit_bias: _Optional[_Mapping[int, float]] = ..., min_tokens: _Optional[int] = ..., ignore_eos: _Optional[bool] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[int] = ..., grammar: _Optional[_Union[Grammar, _Mapping]] = ...) -> None: ...
 
 class Grammar(_message.Message):
-    __slots__ = ("json_schema", "regex", "ebnf", "choices")
+    __slots__ = ("json_schema", "regex", "ebnf", "choices", "backend")
     JSON_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     REGEX_FIELD_NUMBER: _ClassVar[int]
     EBNF_FIELD_NUMBER: _ClassVar[int]
     CHOICES_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
     json_schema: str
     regex: str
     ebnf: str
     choices: str
-    def __init__(self, json_schema: _Optional[str] = ..., regex: _Optional[str] = ..., ebnf: _Optional[str] = ..., choices: _Optional[str] = ...) -> None: ...
+    backend: str
+    def __init__(self, json_schema: _Optional[str] = ..., regex: _Optional[str] = ..., ebnf: _Optional[str] = ..., choices: _Optional[str] = ..., backend: _Optional[str] = ...) -> None: ...
 
 class SpeculationParameters(_message.Message):
-    __slots__ = ("mode", "shape", "max_draft_nodes", "draft_depth", "draft_width", "drafters", "cache_scope", "no_drafters", "prediction")
+    __slots__ = ("mode", "shape", "max_draft_nodes", "draft_depth", "draft_width", "drafters", "cache_scope", "no_drafters", "prediction", "events")
     MODE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAFT_NODES_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +104,7 @@ class SpeculationParameters(_message.Message):
     CACHE_SCOPE_FIELD_NUMBER: _ClassVar[int]
     NO_DRAFTERS_FIELD_NUMBER: _ClassVar[int]
     PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
     mode: Mode
     shape: Shape
     max_draft_nodes: int
@@ -111,7 +114,8 @@ class SpeculationParameters(_message.Message):
     cache_scope: str
     no_drafters: bool
     prediction: str
-    def __init__(self, mode: _Optional[_Union[Mode, str]] = ..., shape: _Optional[_Union[Shape, str]] = ..., max_draft_nodes: _Optional[int] = ..., draft_depth: _Optional[int] = ..., draft_width: _Optional[int] = ..., drafters: _Optional[_Iterable[str]] = ..., cache_scope: _Optional[str] = ..., no_drafters: _Optional[bool] = ..., prediction: _Optional[str] = ...) -> None: ...
+    events: bool
+    def __init__(self, mode: _Optional[_Union[Mode, str]] = ..., shape: _Optional[_Union[Shape, str]] = ..., max_draft_nodes: _Optional[int] = ..., draft_depth: _Optional[int] = ..., draft_width: _Optional[int] = ..., drafters: _Optional[_Iterable[str]] = ..., cache_scope: _Optional[str] = ..., no_drafters: _Optional[bool] = ..., prediction: _Optional[str] = ..., events: _Optional[bool] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -146,7 +150,7 @@ class DrafterStatistics(_message.Message):
     def __init__(self, drafter_id: _Optional[str] = ..., proposed: _Optional[int] = ..., verified: _Optional[int] = ..., accepted: _Optional[int] = ..., uniquely_accepted: _Optional[int] = ..., stale: _Optional[int] = ..., rejected: _Optional[int] = ..., drafting: _Optional[bool] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class OverlapStatistics(_message.Message):
-    __slots__ = ("steps", "verified_nodes", "accepted_nodes", "pre_verify_steps", "post_verify_nodes", "verifier_wait_seconds", "drafter_idle_seconds", "step_seconds", "drafters")
+    __slots__ = ("steps", "verified_nodes", "accepted_nodes", "pre_verify_steps", "post_verify_nodes", "verifier_wait_seconds", "drafter_idle_seconds", "step_seconds", "drafters", "acceptance_histogram")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     VERIFIED_NODES_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_NODES_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +160,7 @@ class OverlapStatistics(_message.Message):
     DRAFTER_IDLE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DRAFTERS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
     steps: int
     verified_nodes: int
     accepted_nodes: int
@@ -165,23 +170,26 @@ class OverlapStatistics(_message.Message):
     drafter_idle_seconds: float
     step_seconds: float
     drafters: _containers.RepeatedCompositeFieldContainer[DrafterStatistics]
-    def __init__(self, steps: _Optional[int] = ..., verified_nodes: _Optional[int] = ..., accepted_nodes: _Optional[int] = ..., pre_verify_steps: _Optional[int] = ..., post_verify_nodes: _Optional[int] = ..., verifier_wait_seconds: _Optional[float] = ..., drafter_idle_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., drafters: _Optional[_Iterable[_Union[DrafterStatistics, _Mapping]]] = ...) -> None: ...
+    acceptance_histogram: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, steps: _Optional[int] = ..., verified_nodes: _Optional[int] = ..., accepted_nodes: _Optional[int] = ..., pre_verify_steps: _Optional[int] = ..., post_verify_nodes: _Optional[int] = ..., verifier_wait_seconds: _Optional[float] = ..., drafter_idle_seconds: _Optional[float] = ..., step_seconds: _Optional[float] = ..., drafters: _Optional[_Iterable[_Union[DrafterStatistics, _Mapping]]] = ..., acceptance_histogram: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Fingerprint(_message.Message):
-    __slots__ = ("weights", "dtype", "engine", "device_kind", "tensor_parallel_size", "numerics")
+    __slots__ = ("weights", "dtype", "engine", "device_kind", "tensor_parallel_size", "numerics", "grammar")
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_KIND_FIELD_NUMBER: _ClassVar[int]
     TENSOR_PARALLEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_FIELD_NUMBER: _ClassVar[int]
+    GRAMMAR_FIELD_NUMBER: _ClassVar[int]
     weights: str
     dtype: str
     engine: str
     device_kind: str
     tensor_parallel_size: int
     numerics: str
-    def __init__(self, weights: _Optional[str] = ..., dtype: _Optional[str] = ..., engine: _Optional[str] = ..., device_kind: _Optional[str] = ..., tensor_parallel_size: _Optional[int] = ..., numerics: _Optional[str] = ...) -> None: ...
+    grammar: str
+    def __init__(self, weights: _Optional[str] = ..., dtype: _Optional[str] = ..., engine: _Optional[str] = ..., device_kind: _Optional[str] = ..., tensor_parallel_size: _Optional[int] = ..., numerics: _Optional[str] = ..., grammar: _Optional[str] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("name", "vocabulary_size", "max_context", "tokenizer_hash", "stop_token_ids")
@@ -206,3 +214,59 @@ class TokenLogprobs(_message.Message):
     top_token_ids_u32: bytes
     top_logprobs_f32: bytes
     def __init__(self, logprob: _Optional[float] = ..., top_token_ids_u32: _Optional[bytes] = ..., top_logprobs_f32: _Optional[bytes] = ...) -> None: ...
+
+class DraftingEvent(_message.Message):
+    __slots__ = ("arrived", "decided")
+    ARRIVED_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_FIELD_NUMBER: _ClassVar[int]
+    arrived: NodesArrived
+    decided: StepDecided
+    def __init__(self, arrived: _Optional[_Union[NodesArrived, _Mapping]] = ..., decided: _Optional[_Union[StepDecided, _Mapping]] = ...) -> None: ...
+
+class NodesArrived(_message.Message):
+    __slots__ = ("at", "drafter_id", "node_ids_u32", "parent_ids_u32", "token_ids_u32", "positions_u32", "log_scores_f32", "idle_seconds", "busy_seconds")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_IDS_U32_FIELD_NUMBER: _ClassVar[int]
+    PARENT_IDS_U32_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_U32_FIELD_NUMBER: _ClassVar[int]
+    LOG_SCORES_F32_FIELD_NUMBER: _ClassVar[int]
+    IDLE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    at: float
+    drafter_id: str
+    node_ids_u32: bytes
+    parent_ids_u32: bytes
+    token_ids_u32: bytes
+    positions_u32: bytes
+    log_scores_f32: bytes
+    idle_seconds: float
+    busy_seconds: float
+    def __init__(self, at: _Optional[float] = ..., drafter_id: _Optional[str] = ..., node_ids_u32: _Optional[bytes] = ..., parent_ids_u32: _Optional[bytes] = ..., token_ids_u32: _Optional[bytes] = ..., positions_u32: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ..., busy_seconds: _Optional[float] = ...) -> None: ...
+
+class StepDecided(_message.Message):
+    __slots__ = ("rooted_at", "launched_at", "decided_at", "verified_ids_u32", "accepted_ids_u32", "token_ids_u32", "position")
+    ROOTED_AT_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHED_AT_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_IDS_U32_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_IDS_U32_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    rooted_at: float
+    launched_at: float
+    decided_at: float
+    verified_ids_u32: bytes
+    accepted_ids_u32: bytes
+    token_ids_u32: bytes
+    position: int
+    def __init__(self, rooted_at: _Optional[float] = ..., launched_at: _Optional[float] = ..., decided_at: _Optional[float] = ..., verified_ids_u32: _Optional[bytes] = ..., accepted_ids_u32: _Optional[bytes] = ..., token_ids_u32: _Optional[bytes] = ..., position: _Optional[int] = ...) -> None: ...
+
+class TokenSources(_message.Message):
+    __slots__ = ("drafters", "sets_u64")
+    DRAFTERS_FIELD_NUMBER: _ClassVar[int]
+    SETS_U64_FIELD_NUMBER: _ClassVar[int]
+    drafters: _containers.RepeatedScalarFieldContainer[str]
+    sets_u64: bytes
+    def __init__(self, drafters: _Optional[_Iterable[str]] = ..., sets_u64: _Optional[bytes] = ...) -> None: ...

@@ -54,7 +54,7 @@ class TokenPrompt(_message.Message):
     def __init__(self, token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("session_id", "text", "token_ids", "position", "resume_token", "logprobs", "seed", "completion")
+    __slots__ = ("session_id", "text", "token_ids", "position", "resume_token", "logprobs", "seed", "completion", "piece_lengths", "sources", "events")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,9 @@ class GenerateResponse(_message.Message):
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    PIECE_LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     text: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -71,10 +74,13 @@ class GenerateResponse(_message.Message):
     logprobs: _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]
     seed: int
     completion: Completion
-    def __init__(self, session_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., position: _Optional[int] = ..., resume_token: _Optional[str] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ..., seed: _Optional[int] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ...) -> None: ...
+    piece_lengths: _containers.RepeatedScalarFieldContainer[int]
+    sources: _common_pb2.TokenSources
+    events: _containers.RepeatedCompositeFieldContainer[_common_pb2.DraftingEvent]
+    def __init__(self, session_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., position: _Optional[int] = ..., resume_token: _Optional[str] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ..., seed: _Optional[int] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., piece_lengths: _Optional[_Iterable[int]] = ..., sources: _Optional[_Union[_common_pb2.TokenSources, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_common_pb2.DraftingEvent, _Mapping]]] = ...) -> None: ...
 
 class Completion(_message.Message):
-    __slots__ = ("finish_reason", "usage", "overlap", "mode", "exactness", "ttft_seconds", "tpot_seconds", "warning")
+    __slots__ = ("finish_reason", "usage", "overlap", "mode", "exactness", "ttft_seconds", "tpot_seconds", "warning", "stop_reason")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +89,7 @@ class Completion(_message.Message):
     TTFT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     TPOT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
+    STOP_REASON_FIELD_NUMBER: _ClassVar[int]
     finish_reason: _common_pb2.FinishReason
     usage: _common_pb2.Usage
     overlap: _common_pb2.OverlapStatistics
@@ -91,7 +98,8 @@ class Completion(_message.Message):
     ttft_seconds: float
     tpot_seconds: float
     warning: str
-    def __init__(self, finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., overlap: _Optional[_Union[_common_pb2.OverlapStatistics, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ..., exactness: _Optional[str] = ..., ttft_seconds: _Optional[float] = ..., tpot_seconds: _Optional[float] = ..., warning: _Optional[str] = ...) -> None: ...
+    stop_reason: str
+    def __init__(self, finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., overlap: _Optional[_Union[_common_pb2.OverlapStatistics, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ..., exactness: _Optional[str] = ..., ttft_seconds: _Optional[float] = ..., tpot_seconds: _Optional[float] = ..., warning: _Optional[str] = ..., stop_reason: _Optional[str] = ...) -> None: ...
 
 class ResumeRequest(_message.Message):
     __slots__ = ("resume_token",)

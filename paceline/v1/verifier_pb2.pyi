@@ -94,7 +94,7 @@ class DecodeEvents(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[SessionEvent, _Mapping]]] = ..., step: _Optional[int] = ...) -> None: ...
 
 class SessionEvent(_message.Message):
-    __slots__ = ("session_id", "epoch", "opened", "committed", "rejected", "finish_reason", "usage", "overlap", "detail")
+    __slots__ = ("session_id", "epoch", "opened", "committed", "rejected", "finish_reason", "usage", "overlap", "detail", "events")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,7 @@ class SessionEvent(_message.Message):
     USAGE_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     epoch: int
     opened: SessionOpened
@@ -113,7 +114,8 @@ class SessionEvent(_message.Message):
     usage: _common_pb2.Usage
     overlap: _common_pb2.OverlapStatistics
     detail: str
-    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., committed: _Optional[_Union[CommittedTokens, _Mapping]] = ..., rejected: _Optional[_Union[SessionRejected, _Mapping]] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., overlap: _Optional[_Union[_common_pb2.OverlapStatistics, _Mapping]] = ..., detail: _Optional[str] = ...) -> None: ...
+    events: _containers.RepeatedCompositeFieldContainer[_common_pb2.DraftingEvent]
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., committed: _Optional[_Union[CommittedTokens, _Mapping]] = ..., rejected: _Optional[_Union[SessionRejected, _Mapping]] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., overlap: _Optional[_Union[_common_pb2.OverlapStatistics, _Mapping]] = ..., detail: _Optional[str] = ..., events: _Optional[_Iterable[_Union[_common_pb2.DraftingEvent, _Mapping]]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("cached_tokens",)
@@ -122,16 +124,18 @@ class SessionOpened(_message.Message):
     def __init__(self, cached_tokens: _Optional[int] = ...) -> None: ...
 
 class CommittedTokens(_message.Message):
-    __slots__ = ("position", "token_ids_u32", "prefix_hash", "logprobs")
+    __slots__ = ("position", "token_ids_u32", "prefix_hash", "logprobs", "sources")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
     PREFIX_HASH_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     position: int
     token_ids_u32: bytes
     prefix_hash: int
     logprobs: _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]
-    def __init__(self, position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ...) -> None: ...
+    sources: _common_pb2.TokenSources
+    def __init__(self, position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ..., sources: _Optional[_Union[_common_pb2.TokenSources, _Mapping]] = ...) -> None: ...
 
 class SessionRejected(_message.Message):
     __slots__ = ("session_id", "code", "detail", "epoch")

@@ -19,6 +19,7 @@ from paceline.wire.columns import (
 )
 from paceline.wire.parameters import from_sampling, from_speculation, to_sampling, to_speculation
 from paceline.wire.statistics import from_overlap, from_usage, to_overlap, to_usage
+from paceline.wire.tokens import from_events, from_logprobs, from_sources, to_event, to_logprobs, to_sources
 
 
 def to_decode_command(value: m.DecodeCommand) -> verifier.DecodeCommand:
@@ -109,6 +110,9 @@ def _to_event(value: m.SessionEvent) -> verifier.SessionEvent:
         wire.committed.position = value.committed.position
         wire.committed.token_ids_u32 = pack_tokens(value.committed.token_ids)
         wire.committed.prefix_hash = value.committed.prefix_hash
+        wire.committed.logprobs.extend(to_logprobs(value.committed.logprobs))
+        if sources := to_sources(value.committed.drafters):
+            wire.committed.sources.CopyFrom(sources)
     elif value.rejected is not None:
         wire.rejected.CopyFrom(to_rejection(value.rejected))
     elif value.opened:
@@ -119,6 +123,7 @@ def _to_event(value: m.SessionEvent) -> verifier.SessionEvent:
         wire.usage.CopyFrom(to_usage(value.usage))
     if value.overlap is not None:
         wire.overlap.CopyFrom(to_overlap(value.overlap))
+    wire.events.extend(map(to_event, value.events))
     return wire
 
 
@@ -128,18 +133,25 @@ def from_decode_events(wire: verifier.DecodeEvents) -> list[m.SessionEvent]:
 
 def _from_event(wire: verifier.SessionEvent) -> m.SessionEvent:
     kind = wire.WhichOneof("event")
-    committed = None
-    if kind == "committed":
-        tokens = unpack_tokens(wire.committed.token_ids_u32, "token_ids")
-        committed = m.CommittedTokens(wire.committed.position, tokens, wire.committed.prefix_hash)
     return m.SessionEvent(
         session_id=wire.session_id,
         epoch=wire.epoch,
         opened=kind == "opened",
-        committed=committed,
+        committed=_from_committed(wire.committed) if kind == "committed" else None,
         rejected=from_rejection(wire.rejected) if kind == "rejected" else None,
         finish_reason=FROM_FINISH.get(wire.finish_reason),
         usage=from_usage(wire.usage) if wire.HasField("usage") else None,
         overlap=from_overlap(wire.overlap) if wire.HasField("overlap") else None,
         detail=wire.detail,
+        events=from_events(wire.events),
+    )
+
+
+def _from_committed(wire: verifier.CommittedTokens) -> m.CommittedTokens:
+    return m.CommittedTokens(
+        position=wire.position,
+        token_ids=unpack_tokens(wire.token_ids_u32, "token_ids"),
+        prefix_hash=wire.prefix_hash,
+        logprobs=from_logprobs(wire.logprobs),
+        drafters=from_sources(wire.sources),
     )

@@ -46,6 +46,7 @@ def from_verifier_description(wire: verifier.DescribeVerifierResponse) -> m.Veri
             print_.device_kind,
             print_.tensor_parallel_size,
             print_.numerics,
+            print_.grammar,
         ),
         max_sessions=wire.limits.max_sessions,
         running_sessions=wire.load.running_sessions,

@@ -13,6 +13,7 @@ from paceline.wire.columns import (
 )
 from paceline.wire.parameters import from_sampling, from_speculation, to_sampling, to_speculation
 from paceline.wire.statistics import from_overlap, from_usage, to_overlap, to_usage
+from paceline.wire.tokens import from_events, from_logprobs, from_sources, to_event, to_logprobs, to_sources
 
 
 def to_generate(value: m.Generate) -> gateway.GenerateRequest:
@@ -23,6 +24,7 @@ def to_generate(value: m.Generate) -> gateway.GenerateRequest:
         seed=value.seed,
         choice_index=value.choice_index,
         priority=value.priority,
+        stop=value.stop,
     )
     if value.text is not None:
         wire.text = value.text
@@ -37,9 +39,8 @@ def from_generate(wire: gateway.GenerateRequest) -> m.Generate:
     kind = wire.WhichOneof("prompt")
     if kind is None:
         raise FieldError("prompt", None, "text, chat or tokens")
-    for field in ("stop", "idempotency_key"):
-        if getattr(wire, field):
-            raise UnsupportedParameter(field, "set", "empty (not supported yet)")
+    if wire.idempotency_key:
+        raise UnsupportedParameter("idempotency_key", "set", "empty (not supported yet)")
     chat = tuple(m.ChatMessage(message.role, message.content) for message in wire.chat.messages)
     return m.Generate(
         model=wire.model,
@@ -51,6 +52,7 @@ def from_generate(wire: gateway.GenerateRequest) -> m.Generate:
         seed=wire.seed if wire.HasField("seed") else None,
         choice_index=wire.choice_index,
         priority=wire.priority,
+        stop=tuple(wire.stop),
     )
 
 
@@ -61,6 +63,10 @@ def to_chunk(value: m.Chunk) -> gateway.GenerateResponse:
         token_ids=value.token_ids,
         position=value.position,
         seed=value.seed,
+        piece_lengths=value.piece_lengths,
+        logprobs=to_logprobs(value.logprobs),
+        sources=to_sources(value.drafters),
+        events=map(to_event, value.events),
     )
     if value.completion is not None:
         done = value.completion
@@ -73,6 +79,7 @@ def to_chunk(value: m.Chunk) -> gateway.GenerateResponse:
                 exactness=done.exactness,
                 ttft_seconds=done.ttft_seconds,
                 tpot_seconds=done.tpot_seconds,
+                stop_reason=done.stop_reason,
             )
         )
     return wire
@@ -90,9 +97,20 @@ def from_chunk(wire: gateway.GenerateResponse) -> m.Chunk:
             exactness=done.exactness,
             ttft_seconds=done.ttft_seconds,
             tpot_seconds=done.tpot_seconds,
+            stop_reason=done.stop_reason,
         )
-    seed = wire.seed if wire.HasField("seed") else None
-    return m.Chunk(wire.session_id, wire.text, tuple(wire.token_ids), wire.position, seed, completion)
+    return m.Chunk(
+        session_id=wire.session_id,
+        text=wire.text,
+        token_ids=tuple(wire.token_ids),
+        position=wire.position,
+        seed=wire.seed if wire.HasField("seed") else None,
+        completion=completion,
+        piece_lengths=tuple(wire.piece_lengths),
+        logprobs=from_logprobs(wire.logprobs),
+        drafters=from_sources(wire.sources),
+        events=from_events(wire.events),
+    )
 
 
 def to_worker(value: m.Worker) -> gateway.Worker:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from paceline.errors import UnsupportedParameter
+from paceline.errors import FieldError
+from paceline.speculation.grammar import Grammar, GrammarKind
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from paceline.v1 import common_pb2 as common
@@ -14,36 +15,42 @@ from paceline.wire.columns import (
     enum,
 )
 
-_NOT_YET = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0}
+_OPTIONAL = (
+    "max_tokens", "temperature", "top_p", "top_k", "min_p", "ignore_eos", "presence_penalty", "frequency_penalty",
+    "repetition_penalty", "min_tokens", "logprobs",
+)  # fmt: skip
 
 
 def to_sampling(value: SamplingParameters) -> common.SamplingParameters:
     return common.SamplingParameters(
-        max_tokens=value.max_tokens,
-        temperature=value.temperature,
-        top_p=value.top_p,
-        top_k=value.top_k,
-        min_p=value.min_p,
+        **{field: getattr(value, field) for field in _OPTIONAL},
         stop_token_ids=value.stop_token_ids,
-        ignore_eos=value.ignore_eos,
+        logit_bias=dict(value.logit_bias),
+        grammar=None if value.grammar is None else _to_grammar(value.grammar),
     )
 
 
 def from_sampling(wire: common.SamplingParameters) -> SamplingParameters:
-    for field, neutral in _NOT_YET.items():
-        if wire.HasField(field) and getattr(wire, field) != neutral:
-            raise UnsupportedParameter(field, getattr(wire, field), f"{neutral} (not supported yet)")
-    for field in ("logprobs", "grammar"):
-        if wire.HasField(field):
-            raise UnsupportedParameter(field, "set", "absent (not supported yet)")
-    if wire.logit_bias:
-        raise UnsupportedParameter("logit_bias", dict(wire.logit_bias), "empty (not supported yet)")
-    given = {
-        field: getattr(wire, field)
-        for field in ("max_tokens", "temperature", "top_p", "top_k", "min_p", "ignore_eos")
-        if wire.HasField(field)
-    }
-    return SamplingParameters(stop_token_ids=tuple(wire.stop_token_ids), **given)
+    given = {field: getattr(wire, field) for field in _OPTIONAL if wire.HasField(field)}
+    return SamplingParameters(
+        stop_token_ids=tuple(wire.stop_token_ids),
+        logit_bias=tuple(sorted(wire.logit_bias.items())),
+        grammar=_from_grammar(wire.grammar) if wire.HasField("grammar") else None,
+        **given,
+    )
+
+
+def _to_grammar(value: Grammar) -> common.Grammar:
+    wire = common.Grammar(backend=value.backend)
+    setattr(wire, value.kind.value, value.text)
+    return wire
+
+
+def _from_grammar(wire: common.Grammar) -> Grammar:
+    kind = wire.WhichOneof("kind")
+    if kind is None:
+        raise FieldError("grammar", None, f"one of {', '.join(kind.value for kind in GrammarKind)}")
+    return Grammar(GrammarKind(kind), getattr(wire, kind), wire.backend)
 
 
 def to_speculation(value: SpeculationParameters) -> common.SpeculationParameters:
@@ -57,6 +64,7 @@ def to_speculation(value: SpeculationParameters) -> common.SpeculationParameters
         no_drafters=value.drafters == (),
         cache_scope=value.cache_scope,
         prediction=value.prediction,
+        events=value.events,
     )
 
 
@@ -73,5 +81,6 @@ def from_speculation(wire: common.SpeculationParameters) -> SpeculationParameter
         drafters=() if wire.no_drafters else named,
         cache_scope=wire.cache_scope,
         prediction=wire.prediction,
+        events=wire.events,
         **given,
     )

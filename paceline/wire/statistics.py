@@ -37,4 +37,5 @@ def from_overlap(wire: common.OverlapStatistics) -> m.OverlapStatistics:
         drafter_idle_seconds=wire.drafter_idle_seconds,
         step_seconds=wire.step_seconds,
         drafters=drafters,
+        acceptance_histogram=tuple(wire.acceptance_histogram),
     )
