@@ -6,8 +6,8 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from gateway.coordinator import Coordinator, Crew
 from gateway.text import Detokenizer
@@ -48,6 +48,9 @@ START_TIMEOUT_SECONDS = 5.0
 MAX_CHARACTERS_PER_TOKEN = 64
 """Longer texts than this times the context are refused before they are tokenized."""
 
+Publish = Callable[[str, OpenSession, Sequence[int]], None]
+"""Takes what a session said once it is over, with the hash of the tokenizer that it was said in; never waits."""
+
 _REFUSALS: dict[Status, type[PacelineError]] = {
     Status.NOT_FOUND: NotFound,
     Status.PERMISSION_DENIED: PermissionDenied,
@@ -78,13 +81,21 @@ class Running:
     first_token_at: float = 0.0
     last_token_at: float = 0.0
     emitted: int = 0
+    said: list[int] = field(default_factory=list)
+    failed: bool = False
 
 
 class Gateway:
     """Routes requests to workers of a fixed topology."""
 
-    def __init__(self, verifiers: Sequence[VerifierWorker], drafters: Sequence[DrafterWorker]) -> None:
+    def __init__(
+        self,
+        verifiers: Sequence[VerifierWorker],
+        drafters: Sequence[DrafterWorker],
+        publish: Publish | None = None,
+    ) -> None:
         self.verifiers, self.drafters = list(verifiers), list(drafters)
+        self._publish = publish
         self._coordinator = Coordinator(drafters)
         self._running: dict[str, Running] = {}
 
@@ -105,6 +116,9 @@ class Gateway:
             yield Chunk(opening.session_id, seed=seed)
             async for chunk in self._stream(running):
                 yield chunk
+        except Exception:
+            running.failed = True
+            raise
         finally:
             self._close(running)
 
@@ -214,6 +228,7 @@ class Gateway:
         if not tokens and not event.last:
             return None
         position, running.emitted = running.emitted, running.emitted + len(tokens)
+        running.said.extend(tokens)
         text = detokenizer.add(tokens)
         if not event.last:
             return Chunk(running.opening.session_id, text, tokens, position)
@@ -232,6 +247,8 @@ class Gateway:
         if running.verifier.healthy:
             running.verifier.send(AbortSession(session_id, running.opening.epoch))
         self._running.pop(session_id, None)
+        if self._publish and not running.failed:
+            self._publish(_model_of(running.verifier).tokenizer_hash, running.opening, running.said)
 
 
 def _check_length(field: str, text: str, verifier: VerifierWorker) -> None:
