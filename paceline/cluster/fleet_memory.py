@@ -23,7 +23,7 @@ from paceline.messages import OpenSession
 from paceline.speculation.fields import require
 from paceline.speculation.policy import MAX_NAME, NO_SCOPE
 from paceline.speculation.suffixes import DEPTH, SEPARATOR, Tokens, finished_text
-from paceline.wire.columns import column, pack_tokens
+from paceline.wire.columns import column
 
 STREAM = "paceline:texts:{}"
 MAX_TEXTS = 10_000
@@ -52,8 +52,8 @@ class FinishedText:
     token_ids: Tokens
 
     def to_entry(self) -> dict[Any, Any]:
-        tokens = pack_tokens(self.token_ids.tolist())
-        return {"session_id": self.session_id, "cache_scope": self.cache_scope, "token_ids_u32": tokens}
+        packed = self.token_ids.astype("<u4").tobytes()
+        return {"session_id": self.session_id, "cache_scope": self.cache_scope, "token_ids_u32": packed}
 
     @classmethod
     def from_entry(cls, entry: Mapping[bytes, bytes]) -> FinishedText:
