@@ -285,7 +285,7 @@ class Drafter:
         session.extend(verdict.token_ids[known:])
         self.kind.advance(session)
         if verdict.candidates:
-            self.kind.learn(session, verdict.candidates)
+            self.kind.learn(session, verdict.candidates, verdict.beside)
         if session.hash != verdict.prefix_hash:
             self._leave(member, "prefix hash differs from the verifier's")
 

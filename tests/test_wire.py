@@ -9,6 +9,7 @@ import pytest
 from paceline import messages as m
 from paceline import wire
 from paceline.errors import FieldError, UnsupportedParameter
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
@@ -108,6 +109,30 @@ def test_unknown_enum_numbers_are_refused() -> None:
     wired.mode = 17  # type: ignore[assignment]
     with pytest.raises(FieldError, match="mode = 17"):
         wire.from_speculation(wired)
+
+
+def test_verdicts() -> None:
+    bare = m.Verdict("a", 1, 7, (1, 2), 2**63, ended=True, node_limit=9)
+    beside = (NodeCandidates(2**32 - 1, (5, 6)), NodeCandidates(4, (7, 8)))
+    told = m.Verdict("b", 2, 3, (4,), 5, ended=False, node_limit=6, mode=Mode.OFF, candidates=((4, 9),), beside=beside)
+    verdicts = m.Verdicts((m.Joined("c", 1, 2, (3,), 4),), (bare, told), (m.Rejection("d", m.Status.NOT_FOUND, "why"),))
+    assert wire.from_verdicts(wire.to_verdicts(verdicts)) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("field", "columns"),
+    [
+        ("candidate_token_ids = '3 tokens'", {"candidate_token_ids_u32": bytes(12), "candidates_per_node": 2}),
+        ("candidate_token_ids = '1 tokens'", {"candidate_token_ids_u32": bytes(4)}),
+        (
+            "beside_candidate_token_ids = 'of 2 nodes': expected 1 nodes",
+            {"beside_token_ids_u32": bytes(4), "beside_candidate_token_ids_u32": bytes(16), "candidates_per_node": 2},
+        ),
+    ],
+)
+def test_candidates_that_do_not_fit_are_refused(field: str, columns: dict[str, Any]) -> None:
+    with pytest.raises(FieldError, match=field):
+        wire.from_verdicts(wire.verifier.Verdicts(verdicts=[wire.verifier.Verdict(**columns)]))
 
 
 def test_ragged_columns_cost_only_their_entry() -> None:

@@ -18,7 +18,7 @@ from paceline.messages import (
     Verdict,
     Verdicts,
 )
-from paceline.speculation.accept import Decision
+from paceline.speculation.accept import Decision, NodeCandidates
 from paceline.speculation.estimate import Calibration, MovingAverage
 from paceline.speculation.merge import DraftSource
 from paceline.speculation.noise import NoiseCache
@@ -101,6 +101,8 @@ class Session:
         self.rooted_at = self.launched_at = 0.0
         self.candidates: tuple[tuple[int, ...], ...] = ()
         """The target's best tokens at the last positions, of the last step, if a drafter wants them."""
+        self.beside: tuple[NodeCandidates, ...] = ()
+        """And after nodes of that step that lie beside the text."""
         self.drafting: tuple[str, ...] = ()
         """Drafters that were to draft when its step was launched."""
         self.growing = False
@@ -192,7 +194,7 @@ class Session:
         rooted_at = min(self.rooted_at, self.launched_at)  # the last chunk of a prompt makes its root itself
         self.record.add(Step(rooted_at, self.launched_at, now, selection.nodes, accepted, self.drafting, self.growing))
         self._calibrate(selection, accepted)
-        self.candidates = decision.candidates
+        self.candidates, self.beside = decision.candidates, decision.beside
         for token_id in decision.token_ids:
             self.tokens.append(token_id)
             self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
@@ -252,6 +254,7 @@ class Session:
             node_limit=attachment.source.node_limit(credit=attachment.on),
             mode=mode,
             candidates=self.candidates if wanted else (),
+            beside=self.beside if wanted else (),
         )
 
     def must_tell(self, attachment: Attachment) -> bool:

@@ -9,7 +9,7 @@ from paceline.emulation import SyntheticAcceptance
 from paceline.engine.cache import ROOT
 from paceline.engine.runner import Logits
 from paceline.messages import CommittedTokens, FinishReason, SessionEvent
-from paceline.speculation.accept import Decision, walk
+from paceline.speculation.accept import Decision, NodeCandidates, walk
 from paceline.speculation.cost import CostCurve
 from paceline.speculation.sampling import NotANumber, best_tokens, check_logits, choose
 from paceline.speculation.tree import Selection
@@ -35,6 +35,8 @@ class Failed:
 Outcome = Decision | Computed | Failed
 CANDIDATES = 8
 """Best tokens of the target that a drafter is told for each position, if it asks."""
+BESIDE = 16
+"""Nodes beside the text of which it is told too, at most: the likeliest."""
 NOTHING = Selection((), (), ())
 """No nodes: what a last chunk of a prompt comes with."""
 
@@ -97,7 +99,7 @@ class Stepper:
         decision = walk(token_ids, (ROOT, *selection.parents), said, stop, session.room)
         if not any(attachment.wants_candidates for attachment in list(session.attachments.values())):
             return decision
-        return replace(decision, candidates=best_tokens(logits[[0, *decision.accepted_rows]], CANDIDATES))
+        return _with_candidates(decision, selection, logits)
 
     # -- commit --------------------------------------------------------------------------------------------------------
 
@@ -163,3 +165,13 @@ class Stepper:
                 outbox.verdict(attachment.link, session.verdict(attachment))
         if ended:
             self._table.forget(session)
+
+
+def _with_candidates(decision: Decision, selection: Selection, logits: Logits) -> Decision:
+    """With the target's best tokens at the text's positions, and after the likeliest nodes beside it."""
+    path, scores = (0, *decision.accepted_rows), selection.path_scores
+    beside = [row for row in range(1, len(selection.nodes) + 1) if row not in path]
+    beside = sorted(beside, key=lambda row: scores[row - 1])[-BESIDE:]
+    best = best_tokens(logits[[*path, *beside]], CANDIDATES)
+    told = zip((selection.nodes[row - 1].token_id for row in beside), best[len(path) :], strict=True)
+    return replace(decision, candidates=best[: len(path)], beside=tuple(NodeCandidates(*item) for item in told))

@@ -16,6 +16,7 @@ import numpy as np
 from drafter_service.drafters.lookup import Branch, Branches, LookupDrafter
 from drafter_service.drafters.scopes import ScopedMemories
 from drafter_service.session import DraftSession
+from paceline.speculation.accept import NodeCandidates
 
 RANKS = 8
 """Candidates kept for a token; as many as a verifier tells."""
@@ -145,10 +146,15 @@ class RecyclingDrafter(LookupDrafter[tuple[View, int]]):
         if self._updates:
             matrix.read(text)
 
-    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
+    def learn(
+        self, session: DraftSession, candidates: Sequence[Sequence[int]], beside: Sequence[NodeCandidates] = ()
+    ) -> None:
+        """Rows are those of the text where it has a token, else of what is likeliest beside it."""
         if not self._updates:
             return
         matrix = self._matrices[session.session_id]
+        for node in beside:
+            matrix.replace(node.token_id, node.best)
         for before, best in zip(reversed(session.tokens[:-1]), reversed(candidates), strict=False):
             matrix.replace(before, best)
 

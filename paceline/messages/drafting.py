@@ -7,6 +7,7 @@ import hmac
 from dataclasses import dataclass
 
 from paceline.messages.sessions import OpenSession, Rejection
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.merge import NodeColumns
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
@@ -82,6 +83,8 @@ class Verdict:
     mode: Mode | None = None
     candidates: tuple[tuple[int, ...], ...] = ()
     """On request: the target's best tokens at the last so many of the text's positions, best first."""
+    beside: tuple[NodeCandidates, ...] = ()
+    """On request: the same of verified nodes beside the text, the least likely first."""
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ class Joined(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., node_limit: _Optional[int] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("session_id", "epoch", "position", "token_ids_u32", "prefix_hash", "ended", "node_limit", "candidate_token_ids_u32", "candidates_per_node", "mode")
+    __slots__ = ("session_id", "epoch", "position", "token_ids_u32", "prefix_hash", "ended", "node_limit", "candidate_token_ids_u32", "candidates_per_node", "mode", "beside_token_ids_u32", "beside_candidate_token_ids_u32")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -251,6 +251,8 @@ class Verdict(_message.Message):
     CANDIDATE_TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_PER_NODE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_CANDIDATE_TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     epoch: int
     position: int
@@ -261,7 +263,9 @@ class Verdict(_message.Message):
     candidate_token_ids_u32: bytes
     candidates_per_node: int
     mode: _common_pb2.Mode
-    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., ended: _Optional[bool] = ..., node_limit: _Optional[int] = ..., candidate_token_ids_u32: _Optional[bytes] = ..., candidates_per_node: _Optional[int] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ...) -> None: ...
+    beside_token_ids_u32: bytes
+    beside_candidate_token_ids_u32: bytes
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., ended: _Optional[bool] = ..., node_limit: _Optional[int] = ..., candidate_token_ids_u32: _Optional[bytes] = ..., candidates_per_node: _Optional[int] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ..., beside_token_ids_u32: _Optional[bytes] = ..., beside_candidate_token_ids_u32: _Optional[bytes] = ...) -> None: ...
 
 class DescribeVerifierRequest(_message.Message):
     __slots__ = ()
