@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def test_commands(value: m.DecodeCommand) -> None:
 
 
 def test_events() -> None:
-    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1, drafting=False)
+    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1, drafting=False, steps=6, busy_seconds=0.75)
     overlap = m.OverlapStatistics(1, 2, 3, 4, 5, 0.5, 0.125, 0.25, (drafter,))
     events = [
         m.SessionEvent("a", 1, opened=True),
@@ -142,6 +143,17 @@ def test_ragged_columns_cost_only_their_entry() -> None:
     assert [nodes.session_id for nodes in update.nodes] == ["good"]
     assert [(r.session_id, r.status) for r in rejected] == [("bad", m.Status.INVALID_ARGUMENT)]
     assert "token_ids = '3 bytes'" in rejected[0].detail
+
+
+@pytest.mark.parametrize("field", ["idle_seconds", "busy_seconds"])
+@pytest.mark.parametrize("seconds", [-0.5, math.inf, math.nan])
+def test_seconds_that_cannot_be_cost_only_their_entry(field: str, seconds: float) -> None:
+    good = wire.verifier.DraftNodes(session_id="good", first_node_id=1, idle_seconds=0.5, busy_seconds=0.25)
+    bad = wire.verifier.DraftNodes(session_id="bad", first_node_id=1, **{field: seconds})  # type: ignore[arg-type]
+    update, rejected = wire.from_draft_update(wire.verifier.DraftUpdate(nodes=[bad, good]))
+    assert [(n.session_id, n.idle_seconds, n.busy_seconds) for n in update.nodes] == [("good", 0.5, 0.25)]
+    assert [(r.session_id, r.status) for r in rejected] == [("bad", m.Status.INVALID_ARGUMENT)]
+    assert f"{field} = {seconds}: expected 0 or more" in rejected[0].detail
 
 
 def test_a_request_without_a_prompt_is_refused() -> None:

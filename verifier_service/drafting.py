@@ -171,7 +171,7 @@ class Drafting:
         for node in added:
             node.post_verify = session.in_flight
         now = self._clock()
-        session.record.add(Arrival(now, source.drafter_id, added, nodes.idle_seconds))
+        session.record.add(Arrival(now, source.drafter_id, added, nodes.idle_seconds, nodes.busy_seconds))
         if added:
             attachment.rhythm.nodes(now, tree.expected_gain(added, session.max_draft_nodes))
         return source.proposed > before

@@ -33,12 +33,16 @@ class Leave:
 
 @dataclass(frozen=True)
 class DraftNodes:
-    """New nodes of a session; ``idle_seconds``: how long there was nothing to grow for it since the last message."""
+    """New nodes of a session, and how its drafter spent the time since the last message.
+
+    ``idle_seconds``: there was nothing to grow for it; ``busy_seconds``: its share of the growths it was part of.
+    """
 
     session_id: str
     epoch: int
     columns: NodeColumns
     idle_seconds: float = 0.0
+    busy_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

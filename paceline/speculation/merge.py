@@ -56,6 +56,8 @@ class DraftSource:
     verified: int = 0
     accepted: int = 0
     uniquely_accepted: int = 0
+    busy_seconds: float = 0.0
+    """What its growths took, as it says."""
     granted: int = CREDIT
     """Highest node id that it was ever told it may send; what is on its way when credit is taken back is no fault."""
     references: dict[int, Node] = field(default_factory=dict)

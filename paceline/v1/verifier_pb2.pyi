@@ -184,7 +184,7 @@ class Leave(_message.Message):
     def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
 class DraftNodes(_message.Message):
-    __slots__ = ("session_id", "epoch", "first_node_id", "root_position", "token_ids_u32", "parent_ids_u64", "log_scores_f32", "idle_seconds")
+    __slots__ = ("session_id", "epoch", "first_node_id", "root_position", "token_ids_u32", "parent_ids_u64", "log_scores_f32", "idle_seconds", "busy_seconds")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FIRST_NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +193,7 @@ class DraftNodes(_message.Message):
     PARENT_IDS_U64_FIELD_NUMBER: _ClassVar[int]
     LOG_SCORES_F32_FIELD_NUMBER: _ClassVar[int]
     IDLE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     epoch: int
     first_node_id: int
@@ -201,7 +202,8 @@ class DraftNodes(_message.Message):
     parent_ids_u64: bytes
     log_scores_f32: bytes
     idle_seconds: float
-    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., first_node_id: _Optional[int] = ..., root_position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., parent_ids_u64: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ...) -> None: ...
+    busy_seconds: float
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., first_node_id: _Optional[int] = ..., root_position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., parent_ids_u64: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ..., busy_seconds: _Optional[float] = ...) -> None: ...
 
 class RoundComplete(_message.Message):
     __slots__ = ("session_id", "epoch", "root_position")

@@ -41,6 +41,7 @@ def _to_nodes(value: m.DraftNodes) -> verifier.DraftNodes:
         parent_ids_u64=columns.parent_ids.astype("<u8").tobytes(),
         log_scores_f32=columns.log_scores.astype("<f4").tobytes(),
         idle_seconds=value.idle_seconds,
+        busy_seconds=value.busy_seconds,
     )
 
 
@@ -82,9 +83,9 @@ def _from_nodes(wire: verifier.DraftNodes) -> m.DraftNodes:
         parent_ids=column(wire.parent_ids_u64, "<u8", "parent_ids"),
         log_scores=column(wire.log_scores_f32, "<f4", "log_scores"),
     )
-    idle = wire.idle_seconds
-    require(0.0 <= idle < math.inf, "idle_seconds", idle, "0 or more")
-    return m.DraftNodes(wire.session_id, wire.epoch, columns, idle)
+    for field in ("idle_seconds", "busy_seconds"):
+        require(0.0 <= getattr(wire, field) < math.inf, field, getattr(wire, field), "0 or more")
+    return m.DraftNodes(wire.session_id, wire.epoch, columns, wire.idle_seconds, wire.busy_seconds)
 
 
 def to_verdicts(value: m.Verdicts) -> verifier.Verdicts:
