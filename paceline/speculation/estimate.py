@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paceline.speculation.largest import largest
 from paceline.speculation.noise import Floats
 
 _LEAST_KAPPA, _LARGEST_KAPPA = 0.2, 20.0
 _PRIOR_INFORMATION = 40.0
 """What kappa = 1, a draft model that was trained on its target, is worth before anything is known: some ten tokens."""
 _KAPPA_MEMORY, _LARGEST_CHANGE = 0.998, 0.05
+_NO_WEIGHT = -700.0
+"""Whatever lies so far below the best has a weight of 0, and 0 times minus infinity is not a number."""
 _PRIOR_OUTCOMES, _RATE_MEMORY = 10.0, 0.995
 _LEAST_RATE, _LARGEST_RATE = 0.005, 0.99
 _PRIOR_TOKENS = 2.0
@@ -38,17 +41,14 @@ def rank_children(scores: Floats, width: int, kappa: float) -> list[Guess]:
     With noise this is a Gumbel-top-k sample without replacement (Recursive Speculative Decoding, arXiv 2402.14160) and
     at the same time the best guess at what the target will choose.
     """
-    width = min(width, scores.shape[1])
-    best = np.argpartition(-scores, width - 1, axis=-1)[:, :width]
+    best = largest(scores, width)
     top = np.take_along_axis(scores, best, -1)
-    order = np.argsort(-top, axis=-1, kind="stable")
-    best, top = np.take_along_axis(best, order, -1), np.take_along_axis(top, order, -1)
-    largest = top[:, :1]
-    below = scores - largest
+    below = np.maximum(scores - top[:, :1], _NO_WEIGHT * kappa)
     weights = np.exp(below / kappa)
     total = weights.sum(-1, keepdims=True)
-    mean = np.multiply(weights, below, out=np.zeros_like(below), where=weights > 0).sum(-1, keepdims=True) / total
-    log_scores, excess = (top - largest) / kappa - np.log(total), top - largest - mean
+    mean = np.einsum("rv,rv->r", weights, below)[:, None] / total
+    top -= top[:, :1]
+    log_scores, excess = top / kappa - np.log(total), top - mean
     return [Guess(*row) for row in zip(best.tolist(), log_scores.tolist(), excess.tolist(), strict=True)]
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from paceline.speculation.fields import FieldError
 from paceline.speculation.noise import NoiseCache
-from paceline.speculation.sampling import SamplingParameters, best_tokens, choose, warp
+from paceline.speculation.sampling import SamplingParameters, choose, warp
 
 LOGITS = np.array([2.0, 1.0, 1.0, 0.0, -1.0, 3.0, 0.5, -2.0], np.float32)
 
@@ -83,11 +83,3 @@ def test_top_p_applies_after_top_k() -> None:
 def test_bad_values_are_named(field: str, value: float) -> None:
     with pytest.raises(FieldError, match=f"{field} = .*: expected"):
         SamplingParameters(**{field: value})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("size", [1, 7, 31, 32, 33, 64, 100, 256, 1000, 4097])
-def test_the_best_tokens_are_those_that_sorting_finds(size: int) -> None:
-    logits = np.random.default_rng(size).permuted(np.tile(np.arange(size, dtype=np.float32), (5, 1)), axis=-1)
-    for count in (1, 8, 200):
-        expected = np.argsort(-logits, axis=-1)[:, :count].tolist()
-        assert [list(row) for row in best_tokens(logits, count)] == expected
