@@ -167,7 +167,7 @@ class Drafting:
         columns, tree, source = nodes.columns, session.tree, attachment.source
         before = source.proposed
         check_columns(columns, source, tree.root.position, self._vocabulary_size)
-        added = merge(tree, session.tokens, source, columns, attachment.calibration.trust)
+        added = merge(tree, session.tokens, source, columns, attachment.calibration)
         for node in added:
             node.post_verify = session.in_flight
         now = self._clock()

@@ -100,10 +100,15 @@ class Calibration:
     def factor(self) -> float:
         return self._accepted / self._expected if self._expected > 0 else 0.0
 
-    @property
-    def trust(self) -> float:
-        """Logarithm by which its estimates are corrected."""
-        return math.log(min(max(self.factor, _LEAST_FACTOR), _LARGEST_FACTOR))
+    def trust(self, above: int = 0, promised: float = 0.0) -> float:
+        """Logarithm by which an estimate of log P(accepted | parent accepted) is corrected.
+
+        ``above`` of the node's ancestors are on trial still and its drafter's, too, who ``promised`` so many of them.
+        That the parent is accepted means that they were: whoever is right so far is right about the next one, and a
+        drafter of which nothing is known is doubted once for a path and not at every node of it.
+        """
+        factor = (self._accepted + above) / max(self._expected + promised, _LEAST_FACTOR)
+        return math.log(min(max(factor, _LEAST_FACTOR), _LARGEST_FACTOR))
 
 
 class MovingAverage:

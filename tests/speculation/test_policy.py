@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from paceline.speculation.estimate import Calibration, MovingAverage
@@ -70,6 +72,23 @@ def test_hits_and_misses_are_remembered_apart() -> None:
         outlook = rhythm.outlook(now)
         assert outlook is not None
         assert (outlook.gains[0], outlook.due_in) == pytest.approx((gain, first))
+
+
+def test_an_unknown_drafter_is_doubted_once_for_a_path() -> None:
+    """Half of what it says is believed; where its own nodes above are taken to be accepted, more."""
+    unknown = Calibration()
+    factors = [math.exp(unknown.trust(above, 0.9 * above)) for above in range(16)]
+    assert factors[0] == pytest.approx(0.5)
+    assert factors == sorted(factors)
+    assert factors[-1] > 0.9
+    assert 0.03 < math.prod(0.9 * factor for factor in factors) < 0.06, "0.45 at every node would leave 3e-6"
+
+
+def test_what_is_known_of_a_drafter_outweighs_what_it_says_of_its_path() -> None:
+    liar = Calibration()
+    for _ in range(100):
+        liar.add(expected=2.0, accepted=0.0)
+    assert math.exp(liar.trust(3, 2.7)) < 0.1
 
 
 def test_calibration_believes_what_has_come_true() -> None:
