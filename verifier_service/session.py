@@ -185,8 +185,9 @@ class Session:
         self.rooted_at = now
         if self.decoding_since is None:
             self.decoding_since = now
+        left = self.tree.expected(self.max_draft_nodes)
         for attachment in self.attachments.values():
-            attachment.rhythm.verdict(now, bare=not self.tree.size)
+            attachment.rhythm.verdict(now, left)
 
     def commit(self, selection: Selection, decision: Decision, now: float) -> None:
         """Makes a decision part of the text: the one place where a session's tokens grow."""
@@ -199,10 +200,10 @@ class Session:
             self.tokens.append(token_id)
             self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
         self.tree.advance(decision.token_ids)
-        self.rooted_at = now
+        self.rooted_at, left = now, self.tree.expected(self.max_draft_nodes)
         for attachment in self.attachments.values():
             if attachment.on:
-                attachment.rhythm.verdict(now, bare=not self.tree.size)
+                attachment.rhythm.verdict(now, left)
         if decision.stopped:
             self.ended = FinishReason.STOP
         elif self.room == 0:
@@ -233,7 +234,7 @@ class Session:
             DraftSource(drafter_id), link, Rhythm(now), calibration, told=len(self.tokens)
         )
         attachment.link, attachment.complete_root, attachment.told = link, -1, len(self.tokens)
-        attachment.rhythm.verdict(now, bare=not self.tree.size)
+        attachment.rhythm.verdict(now, self.tree.expected(self.max_draft_nodes))
         if attachment.source.incarnation != incarnation:
             attachment.source.restart(incarnation)
         self.attachments[drafter_id] = attachment

@@ -148,6 +148,10 @@ class DraftTree:
             for child in node.children.values():
                 heapq.heappush(heap, (cost - child.log_score, child.token_id, id(child), child))
 
+    def expected(self, budget: int) -> float:
+        """Expected accepted tokens of the best ``budget`` nodes."""
+        return sum(math.exp(score) for score, _ in itertools.islice(self.best_first(), budget))
+
     def expected_gain(self, nodes: Sequence[Node], budget: int) -> float:
         """Expected accepted tokens that ``nodes`` bring, as far as they are among the best ``budget`` of the tree."""
         fresh, gain = set(nodes), 0.0
