@@ -182,8 +182,10 @@ class DraftTree:
 
 
 def _siblings(parent: Node) -> Iterator[tuple[float, Node]]:
-    """Children and log P(accepted | parent accepted). Only one of them can be: where estimates of several sources add up
-    to more than 1 none of these is doubted more than another."""
+    """Children and log P(accepted | parent accepted).
+
+    Only one of them can be: where the estimates of several sources add up to more than 1 all are lowered alike.
+    """
     total = sum(math.exp(child.log_score) for child in parent.children.values())
     excess = math.log(total) if total > 1 else 0.0
     for child in parent.children.values():
