@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 
 from gateway.config import GatewayConfig
+from gateway.http.app import make_app
+from gateway.http.server import HttpServer
 from gateway.service import Gateway
 from gateway.servicer import GatewayServicer
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
@@ -30,14 +32,17 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
     await start_all(workers)
     server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
-    wire.add_gateway(GatewayServicer(Gateway(verifiers, drafters)), server.server)
+    gateway = Gateway(verifiers, drafters)
+    wire.add_gateway(GatewayServicer(gateway), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
+    http = HttpServer(make_app(gateway), reserved=config.exit_with_parent)
+    http_port = -1 if config.http_port < 0 else await http.start(config.host, config.http_port)
     await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready()
-    logger.info("%s serves on %s:%d", config.name, config.host, port)
+    logger.info("%s serves gRPC on %s:%d, HTTP on port %d", config.name, config.host, port, http_port)
     await stop.wait()
-    await server.stop()
+    await asyncio.gather(server.stop(), http.stop())
     await asyncio.gather(*(worker.close() for worker in workers))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.coordinator import Coordinator, Crew
@@ -90,7 +90,7 @@ class Gateway:
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
 
-    async def generate(self, request: Generate) -> AsyncIterator[Chunk]:
+    async def generate(self, request: Generate) -> AsyncGenerator[Chunk, None]:
         """Streams the answer; leaving the iteration early ends the session everywhere."""
         started = time.monotonic()
         verifier = await self._route(request.model)
