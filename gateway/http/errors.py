@@ -136,12 +136,12 @@ def respond(failure: Failure) -> Response:
 
 
 def _place(parts: Sequence[str | int]) -> str:
-    place = ""
-    for part in parts:
+    place = "".join(map(str, parts[:1]))
+    for part in parts[1:]:
         if isinstance(part, int):
             place += f"[{part}]"
         elif not _UNION_BRANCH.search(part):
-            place += f".{part}" if place else part
+            place += f".{part}"
     return place
 
 

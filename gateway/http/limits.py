@@ -10,7 +10,7 @@ MAX_BODY_BYTES = 8 << 20
 
 
 class BodyLimit:
-    """413 for bodies above a size, as soon as that is known; what the client sends then is read by nobody."""
+    """413 for bodies above a size, as soon as that is known; what still comes is dropped, the connection goes on."""
 
     def __init__(self, app: ASGIApp, most: int = MAX_BODY_BYTES) -> None:
         self._app, self._most = app, most
@@ -30,4 +30,4 @@ class BodyLimit:
 
     def _check(self, size: int) -> None:
         if size > self._most:
-            raise HTTPException(413, f"a body of more than {self._most} bytes", {"Connection": "close"})
+            raise HTTPException(413, f"a body of more than {self._most} bytes")
