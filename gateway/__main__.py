@@ -7,16 +7,18 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gateway.config import GatewayConfig
-from gateway.http.app import make_app
-from gateway.http.server import HttpServer
 from gateway.service import Gateway
 from gateway.servicer import GatewayServicer
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import process, wire
 from paceline.rpc import Server
 from paceline.settings import parse
+
+if TYPE_CHECKING:
+    from gateway.http.server import HttpServer
 
 logger = logging.getLogger("gateway")
 
@@ -35,15 +37,25 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     gateway = Gateway(verifiers, drafters)
     wire.add_gateway(GatewayServicer(gateway), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
-    http = HttpServer(make_app(gateway), reserved=config.exit_with_parent)
-    http_port = -1 if config.http_port < 0 else await http.start(config.host, config.http_port)
+    http = await _serve_http(gateway, config) if config.http_port >= 0 else None
     await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready()
-    logger.info("%s serves gRPC on %s:%d, HTTP on port %d", config.name, config.host, port, http_port)
+    logger.info("%s serves gRPC on %s:%d", config.name, config.host, port)
     await stop.wait()
-    await asyncio.gather(server.stop(), http.stop())
+    await asyncio.gather(server.stop(), *([http.stop()] if http else []))
     await asyncio.gather(*(worker.close() for worker in workers))
+
+
+async def _serve_http(gateway: Gateway, config: GatewayConfig) -> HttpServer:
+    """On the same event loop; what only HTTP needs is imported by who serves it."""
+    from gateway.http.app import make_app
+    from gateway.http.server import HttpServer
+
+    http = HttpServer(make_app(gateway), reserved=config.exit_with_parent)
+    port = await http.start(config.host, config.http_port)
+    logger.info("%s serves HTTP on %s:%d", config.name, config.host, port)
+    return http
 
 
 async def _until(condition: Callable[[], bool], stop: asyncio.Event, timeout_seconds: float | None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
 from fastapi import Request
 
 from gateway.http.errors import ClientGone
+from paceline.errors import Unavailable
 from paceline.messages import Chunk
 
 ResultT = TypeVar("ResultT")
@@ -57,25 +58,29 @@ async def _side_by_side(generations: Sequence[AsyncGenerator[Chunk, None]]) -> A
 
 def _raise_failures(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
+        if task.cancelled():
+            raise Unavailable("the answer was not read in time")
         if task.done():
             task.result()
 
 
-async def unless_gone(request: Request, work: Coroutine[None, None, ResultT]) -> ResultT:
-    """The result of ``work``; if the client closes its connection before, ends it and raises ``ClientGone``."""
-    task = asyncio.ensure_future(work)
-    watch = asyncio.create_task(_gone(request))
+async def unless_gone(request: Request, work: Awaitable[ResultT]) -> ResultT:
+    """The result of ``work``, done in the task that asks for it, which is the reader that a generation knows; if the
+    client closes its connection before, ends the work and raises ``ClientGone``."""
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        for each in (task, watch):
-            each.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        async with asyncio.timeout(None) as patience:
+            watch = asyncio.create_task(_when_gone(request, patience))
+            try:
+                return await work
+            finally:
+                watch.cancel()
+    except TimeoutError:
+        if patience.expired():
+            raise ClientGone from None
+        raise
 
 
-async def _gone(request: Request) -> None:
+async def _when_gone(request: Request, patience: asyncio.Timeout) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    patience.reschedule(0.0)

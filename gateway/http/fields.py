@@ -61,7 +61,6 @@ class Neutral(Strict):
     allowed_token_ids: Nothing | None = None
     truncate_prompt_tokens: None = None
     prompt_logprobs: None = None
-    priority: Literal[0] | None = None
 
 
 class StreamOptions(Strict):

@@ -33,6 +33,7 @@ async def make_job(
         sampling=asked.sampling(max_tokens, logprobs),
         speculation=speculation,
         seed=seed % _SEEDS,
+        priority=asked.priority or 0,
         stop=asked.stops,
     )
     choices = range(asked.choices)

@@ -37,6 +37,7 @@ class Parameters(Labels, Neutral):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     seed: Annotated[int, Field(ge=-(_SEEDS >> 1), lt=_SEEDS)] | None = None
+    priority: int | None = None
     max_tokens: int | None = None
     min_tokens: int | None = None
     temperature: float | None = None

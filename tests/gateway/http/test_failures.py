@@ -31,6 +31,4 @@ async def test_a_verifier_that_dies_ends_its_streams_with_an_error() -> None:
         assert (error["type"], error["code"]) == ("server_error", "unavailable")
         assert (await http.get("/health")).status_code == 503
         assert (await http.get("/live")).status_code == 200
-        gateway = cluster.worker("gateway").process
-        cluster.worker("gateway").process.send_signal(signal.SIGTERM)
-        assert gateway.wait(timeout=10) == 0
+    assert cluster.worker("gateway").process.returncode == 0

@@ -18,7 +18,7 @@ WHERE = {"/v1/completions": TEXT, "/v1/chat/completions": CHAT}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 BOTH = {
-    "best_of": 2, "store": True, "service_tier": "priority", "use_beam_search": True, "priority": 1,
+    "best_of": 2, "store": True, "service_tier": "priority", "use_beam_search": True, "priority": "high",
     "include_stop_str_in_output": True, "skip_special_tokens": False, "bad_words": ["x"], "allowed_token_ids": [1],
     "prompt_logprobs": 1, "truncate_prompt_tokens": 5, "length_penalty": 2.0, "return_token_ids": True,
     "cache_salt": "x", "n": 17, "n ": 1, "stop": ["x"] * 17, "logit_bias": {"one": 1}, "temperature": "0.5",
