@@ -17,7 +17,8 @@ from paceline import process, wire
 from paceline.rpc import Server
 from paceline.settings import parse
 
-if TYPE_CHECKING:  # redis is imported where it is configured
+if TYPE_CHECKING:  # imported where they are configured
+    from gateway.http.server import HttpServer
     from paceline.cluster.fleet_memory import TextPublisher
 
 logger = logging.getLogger("gateway")
@@ -38,12 +39,13 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     gateway = Gateway(verifiers, drafters, publisher.publish if publisher else None)
     wire.add_gateway(GatewayServicer(gateway), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
+    http = await _serve_http(gateway, config) if config.http_port >= 0 else None
     await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready()
-    logger.info("%s serves on %s:%d", config.name, config.host, port)
+    logger.info("%s serves gRPC on %s:%d", config.name, config.host, port)
     await stop.wait()
-    await server.stop()
+    await asyncio.gather(server.stop(), *([http.stop()] if http else []))
     if publisher:
         await publisher.close()
     await asyncio.gather(*(worker.close() for worker in workers))
@@ -57,6 +59,17 @@ async def _publisher(config: GatewayConfig) -> TextPublisher | None:
     publisher = TextPublisher(config.redis)
     await publisher.start()
     return publisher
+
+
+async def _serve_http(gateway: Gateway, config: GatewayConfig) -> HttpServer:
+    """On the same event loop; what only HTTP needs is imported by who serves it."""
+    from gateway.http.app import make_app
+    from gateway.http.server import HttpServer
+
+    http = HttpServer(make_app(gateway), reserved=config.exit_with_parent)
+    port = await http.start(config.host, config.http_port)
+    logger.info("%s serves HTTP on %s:%d", config.name, config.host, port)
+    return http
 
 
 async def _until(condition: Callable[[], bool], stop: asyncio.Event, timeout_seconds: float | None) -> None:

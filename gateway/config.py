@@ -16,6 +16,7 @@ class GatewayConfig:
     drafters: tuple[str, ...] = setting("addresses of the drafters, separated by commas", ())
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
     port: int = setting("gRPC port; 0 takes a free one", 50051)
+    http_port: int = setting("port of the OpenAI-compatible HTTP face; 0 takes a free one, -1 is off", 8000)
     name: str = setting("name of this gateway", "gateway")
     redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
@@ -24,6 +25,7 @@ class GatewayConfig:
     def __post_init__(self) -> None:
         require(bool(self.verifiers), "verifiers", "", "at least one address")
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+        require(-1 <= self.http_port < 65536, "http_port", self.http_port, "-1 (off) to 65535")
         if self.redis is not None:
             from paceline.cluster.redis_client import check_redis
 

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 from gateway.coordinator import Coordinator
@@ -53,7 +53,7 @@ class Gateway:
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
 
-    async def generate(self, request: Generate) -> AsyncIterator[Chunk]:
+    async def generate(self, request: Generate) -> AsyncGenerator[Chunk, None]:
         """Streams the answer; leaving the iteration early ends the session everywhere."""
         started = time.monotonic()
         verifier = await self._route(request.model)

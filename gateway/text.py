@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -12,10 +14,12 @@ from tokenizers.decoders import DecodeStream
 
 from paceline.errors import FailedPrecondition, FieldError
 from paceline.messages import ChatMessage, TokenizerFiles
+from paceline.speculation.fields import require
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "\ufffd"
+NO_OPTIONS: Mapping[str, object] = {}
 
 
 class TextCodec:
@@ -25,9 +29,7 @@ class TextCodec:
         self.hash = files.tokenizer_hash
         self._tokenizer = Tokenizer.from_str(files.tokenizer_json.decode()) if files.tokenizer_json else None
         self._special = files.special_tokens
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = _raise
-        self._template = environment.from_string(files.chat_template) if files.chat_template else None
+        self._template = _environment().from_string(files.chat_template) if files.chat_template else None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -39,18 +41,24 @@ class TextCodec:
         """Token ids of a plain prompt, with the special tokens that the tokenizer itself adds."""
         return list(self.tokenizer.encode(text).ids)
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """Token ids of a conversation as the model's chat template writes it."""
+    def encode_chat(self, messages: Sequence[ChatMessage], options: Mapping[str, object] = NO_OPTIONS) -> list[int]:
+        """Token ids of a conversation as the model's chat template writes it; ``options`` are the template's own."""
         if self._template is None:
             raise FailedPrecondition("the model has no chat template: send text instead")
         plain = [{"role": message.role, "content": message.content} for message in messages]
+        given = {"messages": plain, "add_generation_prompt": True, "tools": None, "documents": None, **self._special}
+        for name in options:
+            require(name not in given, "chat_template_kwargs", name, "names that are the template's own")
         try:
-            text = self._template.render(messages=plain, add_generation_prompt=True, **self._special)
-        except TemplateError as error:
-            raise FieldError(
-                "messages", [message.role for message in messages], f"what the template takes: {error}"
-            ) from error
+            text = self._template.render({**given, **options})
+        except Exception as error:
+            roles = [message.role for message in messages]
+            raise FieldError("messages", roles, f"what the template takes: {error}") from error
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of whole tokens, special ones included."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
     def detokenizer(self) -> Detokenizer:
         return Detokenizer(self._tokenizer)
@@ -87,6 +95,22 @@ class Detokenizer:
         if self._tokenizer is None:
             return ""
         return self._tokenizer.decode(self._token_ids, skip_special_tokens=True)[self._length :].rstrip(UNFINISHED)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """What chat templates are written for: Jinja as Transformers sets it up."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+    environment.filters["tojson"] = _to_json
+    return environment
+
+
+def _to_json(value: object, indent: int | None = None) -> str:
+    """Unlike Jinja's own, without escapes for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _raise(message: str) -> None:

@@ -18,7 +18,9 @@ def test_lock_has_exact_versions_and_nothing_of_this_machine() -> None:
 
 
 def test_light_parts_import_neither_torch_nor_transformers_nor_ray() -> None:
-    modules = "gateway.__main__, paceline.cli.main, paceline.cli.generate, paceline.cli.up, paceline.client"
+    modules = (
+        "gateway.__main__, gateway.http.app, paceline.cli.main, paceline.cli.generate, paceline.cli.up, paceline.client"
+    )
     modules += (
         ", drafter_service.__main__, drafter_service.drafters.ngram, drafter_service.drafters.suffix,"
         " drafter_service.drafters.datastore, drafter_service.loading, paceline.datastore, paceline.bench.demo"

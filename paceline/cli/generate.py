@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from paceline.cli.fleet import fleet_topology
@@ -34,7 +35,8 @@ async def _gateway(address: str | None, target: str | None, draft: str | None) -
     if address is not None:
         yield address
         return
-    async with LocalCluster(fleet_topology(None, target, draft)) as cluster:
+    topology = fleet_topology(None, target, draft)
+    async with LocalCluster(replace(topology, gateway=replace(topology.gateway, http=-1))) as cluster:
         yield cluster.gateway_address
 
 

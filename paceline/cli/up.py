@@ -18,9 +18,13 @@ async def run_up(topology: Topology) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with LocalCluster(topology, show_logs=True, free_ports=False) as cluster:
-        typer.echo(
-            f"gateway on {cluster.gateway_address}: paceline generate 'def ' --gateway {cluster.gateway_address}"
-        )
+        grpc, http = cluster.gateway_address, cluster.http_address
+        typer.echo(f"gRPC on {grpc}: paceline generate 'def ' --gateway {grpc}")
+        if http:
+            body = '{"prompt": "def ", "max_tokens": 32}'
+            typer.echo(
+                f"HTTP on {http}: curl http://{http}/v1/completions -H 'Content-Type: application/json' -d '{body}'"
+            )
         while not stop.is_set():
             for worker in cluster.workers:
                 if worker.process.poll() is not None:

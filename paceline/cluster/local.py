@@ -75,7 +75,7 @@ class LocalCluster:
         """``start_timeout_seconds``: large weights take long to read."""
         self.topology, self._start_timeout_seconds = topology, start_timeout_seconds
         self.workers: list[Worker] = []
-        self.gateway_address = ""
+        self.gateway_address = self.http_address = ""
         self._show_logs, self._free_ports = show_logs, free_ports
         self._directory = tempfile.TemporaryDirectory(prefix="paceline-")
         self._reservations: list[Reservation] = []
@@ -129,11 +129,21 @@ class LocalCluster:
             for name in model.drafters:
                 drafter_addresses += self._start_drafters(name, self.topology.drafters[name], verifiers)
         port = 0 if self._free_ports else self.topology.gateway.grpc
-        arguments = ["--verifiers", ",".join(verifier_addresses)]
+        arguments = ["--verifiers", ",".join(verifier_addresses), "--http-port", str(self._reserve_http())]
         if drafter_addresses:
             arguments += ["--drafters", ",".join(drafter_addresses)]
         arguments += _redis(self.topology)
         self.gateway_address = self._spawn("gateway", "gateway", arguments, port)
+
+    def _reserve_http(self) -> int:
+        """The gateway's HTTP port, held for it; -1: none."""
+        wanted = self.topology.gateway.http
+        if wanted < 0:
+            return wanted
+        reservation = Reservation(0 if self._free_ports else wanted)
+        self._reservations.append(reservation)
+        self.http_address = f"127.0.0.1:{reservation.port}"
+        return reservation.port
 
     def _start_verifiers(self, model: ModelRoute, threads: int) -> list[str]:
         pool = self.topology.verifiers[model.verifiers]

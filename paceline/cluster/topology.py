@@ -70,7 +70,7 @@ class ModelRoute:
 
 @dataclass(frozen=True)
 class GatewayPool:
-    """Ports of the gateway; 0 takes a free one."""
+    """Ports of the gateway; 0 takes a free one, -1 for ``http`` does without."""
 
     grpc: int = 50051
     http: int = 8000

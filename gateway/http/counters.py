@@ -1,0 +1,57 @@
+"""What ``/metrics`` says, in Prometheus's text format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.service import Gateway
+from paceline.messages import Completion
+
+
+class Counters:
+    """Of one gateway's HTTP side."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "paceline_http_requests", "HTTP requests by route and status.", ["route", "status"], registry=registry
+        )
+        self._prompt = Counter("paceline_prompt_tokens", "Tokens of prompts that were answered.", registry=registry)
+        self._completion = Counter("paceline_completion_tokens", "Tokens of finished answers.", registry=registry)
+        self._cached = Counter("paceline_cached_tokens", "Tokens of prompts found in the cache.", registry=registry)
+        self._sessions = Gauge("paceline_sessions", "Sessions by worker.", ["worker", "role"], registry=registry)
+        self._healthy = Gauge("paceline_worker_healthy", "1: reachable.", ["worker", "role"], registry=registry)
+
+    def completed(self, completions: Sequence[Completion], choices_per_prompt: int) -> None:
+        """A request was answered; the choices of a prompt count it once."""
+        for completion in completions[::choices_per_prompt]:
+            self._prompt.inc(completion.usage.prompt_tokens)
+            self._cached.inc(completion.usage.cached_tokens)
+        self._completion.inc(sum(completion.usage.completion_tokens for completion in completions))
+
+    def text(self, gateway: Gateway) -> bytes:
+        for gauge in (self._sessions, self._healthy):
+            gauge.clear()
+        for worker in gateway.workers():
+            self._sessions.labels(worker.worker_id, worker.role).set(worker.sessions)
+            self._healthy.labels(worker.worker_id, worker.role).set(worker.healthy)
+        return generate_latest(self._registry)
+
+
+class Counting:
+    """Counts requests by the route that served them, so that paths from outside make no labels."""
+
+    def __init__(self, app: ASGIApp, counters: Counters) -> None:
+        self._app, self._counters = app, counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                self._counters.requests.labels(route, str(message["status"])).inc()
+            await send(message)
+
+        await self._app(scope, receive, counted)

@@ -1,0 +1,85 @@
+"""From a job to a response: whole, or as a stream of server-sent events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import Request, Response
+from fastapi.sse import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+from gateway.http.answer import Answer, Job
+from gateway.http.choices import Batch, merged, unless_gone
+from gateway.http.counters import Counters
+from gateway.http.encoding import DONE, event, json_response
+from gateway.http.errors import failure_of
+from gateway.http.face import Face
+from paceline.rpc import HANDLED
+
+logger = logging.getLogger(__name__)
+
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class EventStream(EventSourceResponse):
+    """Server-sent events whose source is closed at once when the client is gone."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(events, headers=_HEADERS)
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().__call__(scope, receive, send)
+
+
+async def respond(face: Face, job: Job, request: Request) -> Response:
+    """Runs the job. Nothing is sent before its first token, so that whatever fails until then has its own status."""
+    answer = Answer(job)
+    chunks = merged([face.gateway.generate(generation) for generation in job.generations])
+    try:
+        if not job.stream:
+            await unless_gone(request, _collect(answer, chunks))
+            face.counters.completed(answer.completions, job.choices_per_prompt)
+            return json_response(await answer.whole())
+        opening = await unless_gone(request, _opening(chunks))
+    except BaseException:
+        await chunks.aclose()
+        raise
+    return EventStream(_events(face.counters, answer, job, opening, chunks))
+
+
+async def _collect(answer: Answer, chunks: AsyncGenerator[Batch, None]) -> None:
+    async for batch in chunks:
+        answer.add(batch)
+
+
+async def _opening(chunks: AsyncGenerator[Batch, None]) -> Batch:
+    """Everything up to the first token."""
+    opening: Batch = []
+    async for batch in chunks:
+        opening += batch
+        if any(chunk.token_ids or chunk.completion for _, chunk in batch):
+            break
+    return opening
+
+
+async def _events(
+    counters: Counters, answer: Answer, job: Job, opening: Batch, chunks: AsyncGenerator[Batch, None]
+) -> AsyncGenerator[bytes, None]:
+    try:
+        async with aclosing(chunks):
+            if data := answer.stream(opening):
+                yield data
+            async for batch in chunks:
+                if data := answer.stream(batch):
+                    yield data
+        counters.completed(answer.completions, job.choices_per_prompt)
+        yield await answer.last() + DONE
+    except HANDLED as error:
+        yield event(failure_of(error).body)
+    except Exception as error:
+        logger.exception("a stream failed")
+        yield event(failure_of(error).body)

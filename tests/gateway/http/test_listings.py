@@ -1,0 +1,78 @@
+"""Everything but completions."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+import paceline
+from paceline.embedded import MODEL_ID
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+
+async def test_probes(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/live")).status_code == 200
+    assert (await http.get("/health")).json() == {"status": "healthy"}
+    assert (await http.get("/version")).json() == {"version": paceline.__version__}
+
+
+async def test_workers(http: httpx2.AsyncClient) -> None:
+    listed = (await http.get("/v1/workers")).json()
+    rows = {row.pop("id"): row for row in listed["data"]}
+    assert listed["object"] == "list"
+    assert set(rows) == {"verifier", "draft", "ngram"}
+    assert rows["verifier"] | {"sessions": 0} == {
+        "role": "verifier", "kind": "target", "model": MODEL_ID, "healthy": True, "sessions": 0, "max_sessions": 256,
+        "price_per_hour": 0.0,
+    }  # fmt: skip
+
+
+async def test_metrics_count_requests_and_tokens(http: httpx2.AsyncClient) -> None:
+    def value(text: str, name: str) -> float:
+        return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+    before = (await http.get("/metrics")).text
+    await http.post("/v1/completions", json={"prompt": [5, 6, 7], "max_tokens": 4, "n": 2, "ignore_eos": True})
+    await http.get("/no/such/path")
+    after = (await http.get("/metrics")).text
+    grown = {
+        'paceline_http_requests_total{route="/v1/completions",status="200"}': 1,
+        'paceline_http_requests_total{route="none",status="404"}': 1,
+        "paceline_prompt_tokens_total": 3,
+        "paceline_completion_tokens_total": 8,
+    }
+    for name, by in grown.items():
+        assert value(after, name) - value(before, name) == by, name
+    assert value(after, 'paceline_worker_healthy{role="verifier",worker="verifier"}') == 1
+
+
+async def test_tokens_and_back(http: httpx2.AsyncClient) -> None:
+    asked = {"prompt": "def é😀():", "return_token_strs": True}
+    answer = (await http.post("/tokenize", json=asked)).json()
+    assert (answer["count"], answer["max_model_len"]) == (len(answer["tokens"]), 4096)
+    assert "bytes:\\xf0" in answer["token_strs"]
+    back = await http.post("/detokenize", json={"tokens": answer["tokens"]})
+    assert back.json() == {"prompt": asked["prompt"]}
+
+
+async def test_conversations_are_tokenized_as_they_are_completed(http: httpx2.AsyncClient) -> None:
+    messages = [{"role": "user", "content": "hello"}]
+    counted = (await http.post("/tokenize", json={"messages": messages})).json()["count"]
+    chat = (await http.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 1})).json()
+    assert counted == chat["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": "x", "messages": []}, "prompt"),
+        ("/detokenize", {"tokens": [4096]}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens"),
+    ],
+)
+async def test_refused(http: httpx2.AsyncClient, path: str, body: dict[str, object], param: str) -> None:
+    answer = await http.post(path, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith(param)
