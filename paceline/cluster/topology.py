@@ -105,11 +105,9 @@ class Topology(Sections):
                 )
 
     def _check_routes(self, checks: Checks) -> None:
-        ids = [model.id for model in self.models]
         for index, model in enumerate(self.models):
             where = _route_key(index, {"id": model.id})
             checks.require(bool(model.id), f"{where}.id", model.id, "a name")
-            checks.require(ids.count(model.id) == 1, f"{where}.id", model.id, "a name of its own")
             known = model.verifiers in self.verifiers
             checks.require(known, f"{where}.verifiers", model.verifiers, f"one of {list(self.verifiers)}")
             for name in model.drafters:
