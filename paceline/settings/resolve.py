@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from paceline.settings.convert import convert_all
+from paceline.settings.environment import read_environment
 from paceline.settings.flags import CONFIG_FLAG, flag, read_flags, variable
 from paceline.settings.redaction import redacted
-from paceline.settings.yaml_file import read_yaml
 from paceline.speculation.fields import Checks, FieldError, known_names
 
 ConfigT = TypeVar("ConfigT")
@@ -63,23 +63,17 @@ def resolve(
     config: type[ConfigT], arguments: Sequence[str] | None, program: str, service: str = ""
 ) -> Resolved[ConfigT]:
     """Raises ``FieldError`` or ``FieldErrors`` with flags, variables and keys as their fields."""
-    from paceline.settings.model import build_model, convert, read_environment
-
-    checks, model = Checks(), build_model(config)
-    names = list(model.model_fields)
+    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    checks = Checks()
     flags = read_flags(config, arguments, program, service, checks)
     file = str(flags.pop(CONFIG_FLAG, ""))
-    given = {Origin.FLAG: flags}
+    given: dict[Origin, Mapping[str, Any]] = {Origin.FLAG: flags}
     if service:
-        _refuse_unknown_variables(names, service, checks)
-        given[Origin.ENVIRONMENT] = read_environment(model, variable(service, ""))
+        given[Origin.ENVIRONMENT] = read_environment(names, variable(service, ""), checks)
         given[Origin.FILE] = _read_file(Path(file), names, checks) if file else {}
     sources = _Sources(service, file, given)
-    values, wrong = convert(model, sources.values())
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        if field.default is dataclasses.MISSING and sources.origin(field.name) is Origin.DEFAULT:
-            wrong[field.name] = field.metadata["help"]
-    checks.errors += [sources.named(FieldError(name, sources.values().get(name), wrong[name])) for name in wrong]
+    values, wrong = convert_all(config, sources.values())
+    checks.errors += [sources.named(error) for error in wrong.values()]
     built = _build(config, values, wrong, sources, checks)
     checks.finish()
     assert built is not None, "or else there was an error"
@@ -101,15 +95,9 @@ def _build(
     return None
 
 
-def _refuse_unknown_variables(names: Sequence[str], service: str, checks: Checks) -> None:
-    known, prefix = [name.upper() for name in names], variable(service, "")
-    for name, value in os.environ.items():
-        if name.upper().startswith(prefix):
-            expected = f"one of the variables {known_names(known, name.upper(), prefix)}"
-            checks.require(name.upper().removeprefix(prefix) in known, name, redacted(name, value), expected)
-
-
 def _read_file(file: Path, names: Sequence[str], checks: Checks) -> dict[str, Any]:
+    from paceline.settings.yaml_file import read_yaml
+
     data: Any = None
     with checks.caught():
         data = read_yaml(CONFIG_FLAG, file)
