@@ -48,7 +48,7 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
 
 def main() -> int:
     process.prepare()
-    config = parse(DrafterConfig, None, "python -m drafter_service")
+    config = parse(DrafterConfig, None, "python -m drafter_service", "drafter")
     return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
 
 

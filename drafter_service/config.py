@@ -8,7 +8,7 @@ from pathlib import Path
 from paceline.checkpoint import check_reference
 from paceline.emulation import EmulatedLink, Pace
 from paceline.settings import setting
-from paceline.speculation.fields import require
+from paceline.speculation.fields import Checks, every_error
 from paceline.speculation.suffixes import DEPTH
 
 KINDS = ("model", "ngram", "suffix", "recycling", "trigram", "datastore", "rag")
@@ -52,39 +52,50 @@ class DrafterConfig:
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
-        require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
-        require(bool(self.verifiers), "verifiers", "", "at least one address")
-        require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
-        require(self.dtype in ("float32", "bfloat16", "float16"), "dtype", self.dtype, "float32, bfloat16 or float16")
-        if self.kind in ("model", "rag"):
-            check_reference("model", self.model or "")
-        require(self.draft_context >= 64, "draft_context", self.draft_context, "at least 64")
-        self._check_look_ups()
-        require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
-        Pace.parse(self.emulate_step_time)
-        EmulatedLink.parse(self.emulate_link)
-        for field in ("threads", "cache_tokens", "max_sessions", "max_context"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
+        with every_error() as checks:
+            checks.require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
+            checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
+            checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+            known = self.dtype in ("float32", "bfloat16", "float16")
+            checks.require(known, "dtype", self.dtype, "float32, bfloat16 or float16")
+            if self.kind in ("model", "rag"):
+                with checks.caught():
+                    check_reference("model", self.model or "")
+            checks.require(self.draft_context >= 64, "draft_context", self.draft_context, "at least 64")
+            self._check_look_ups(checks)
+            checks.require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
+            with checks.caught():
+                Pace.parse(self.emulate_step_time)
+            with checks.caught():
+                EmulatedLink.parse(self.emulate_link)
+            for field in ("threads", "cache_tokens", "max_sessions", "max_context"):
+                checks.require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
 
-    def _check_look_ups(self) -> None:
+    def _check_look_ups(self, checks: Checks) -> None:
         if self.kind == "datastore":
-            require(self.datastore is not None, "datastore", None, "what 'paceline datastore build' wrote")
-            require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to check the datastore by")
+            checks.require(self.datastore is not None, "datastore", None, "what 'paceline datastore build' wrote")
+            named = bool(self.tokenizer or self.model)
+            checks.require(named, "tokenizer", None, "the target's, to check the datastore by")
         if self.snapshot:
-            require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to check the snapshot by")
+            named = bool(self.tokenizer or self.model)
+            checks.require(named, "tokenizer", None, "the target's, to check the snapshot by")
         if self.redis is not None:
-            from paceline.cluster.redis_client import check_redis
-
-            check_redis("redis", self.redis)
-            require(self.kind == "suffix", "kind", self.kind, "suffix, the only one that learns from redis")
-            require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to find its texts by")
-        require(self.memory_tokens >= 1024, "memory_tokens", self.memory_tokens, "at least 1024")
+            self._check_redis(checks, self.redis)
+        checks.require(self.memory_tokens >= 1024, "memory_tokens", self.memory_tokens, "at least 1024")
         depth, factor = self.suffix_decoding_max_tree_depth, self.suffix_decoding_max_spec_factor
         cached, least = self.suffix_decoding_max_cached_requests, self.suffix_decoding_min_token_prob
-        require(1 <= depth <= DEPTH, "suffix_decoding_max_tree_depth", depth, f"1 to {DEPTH}")
-        require(cached >= 0, "suffix_decoding_max_cached_requests", cached, "at least 0")
-        require(factor >= 0, "suffix_decoding_max_spec_factor", factor, "at least 0")
-        require(0 <= least <= 1, "suffix_decoding_min_token_prob", least, "0 to 1")
+        checks.require(1 <= depth <= DEPTH, "suffix_decoding_max_tree_depth", depth, f"1 to {DEPTH}")
+        checks.require(cached >= 0, "suffix_decoding_max_cached_requests", cached, "at least 0")
+        checks.require(factor >= 0, "suffix_decoding_max_spec_factor", factor, "at least 0")
+        checks.require(0 <= least <= 1, "suffix_decoding_min_token_prob", least, "0 to 1")
+
+    def _check_redis(self, checks: Checks, url: str) -> None:
+        from paceline.cluster.redis_client import check_redis
+
+        with checks.caught():
+            check_redis("redis", url)
+        checks.require(self.kind == "suffix", "kind", self.kind, "suffix, the only one that learns from redis")
+        checks.require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to find its texts by")
 
     @property
     def worker_name(self) -> str:

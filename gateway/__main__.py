@@ -80,7 +80,7 @@ async def _until(condition: Callable[[], bool], stop: asyncio.Event, timeout_sec
 
 def main() -> int:
     process.prepare()
-    config = parse(GatewayConfig, None, "python -m gateway")
+    config = parse(GatewayConfig, None, "python -m gateway", "gateway")
     return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
 
 

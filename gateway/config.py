@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.settings import setting
-from paceline.speculation.fields import require
+from paceline.speculation.fields import every_error
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,12 @@ class GatewayConfig:
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
-        require(bool(self.verifiers), "verifiers", "", "at least one address")
-        require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
-        require(-1 <= self.http_port < 65536, "http_port", self.http_port, "-1 (off) to 65535")
-        if self.redis is not None:
-            from paceline.cluster.redis_client import check_redis
+        with every_error() as checks:
+            checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
+            checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+            checks.require(-1 <= self.http_port < 65536, "http_port", self.http_port, "-1 (off) to 65535")
+            if self.redis is not None:
+                from paceline.cluster.redis_client import check_redis
 
-            check_redis("redis", self.redis)
+                with checks.caught():
+                    check_redis("redis", self.redis)

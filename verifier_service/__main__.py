@@ -61,7 +61,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
 
 def main() -> int:
     process.prepare()
-    config = parse(VerifierConfig, None, "python -m verifier_service")
+    config = parse(VerifierConfig, None, "python -m verifier_service", "verifier")
     return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from paceline.checkpoint import check_reference
 from paceline.emulation import Pace, SyntheticAcceptance
 from paceline.settings import setting
-from paceline.speculation.fields import require
+from paceline.speculation.fields import every_error
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,20 @@ class VerifierConfig:
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
-        check_reference("target", self.target)
-        require(self.dtype in ("float32", "bfloat16", "float16"), "dtype", self.dtype, "float32, bfloat16 or float16")
-        known = self.numerics in ("standard", "deterministic")
-        require(known, "numerics", self.numerics, "standard or deterministic")
-        require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
-        require(self.max_rows >= self.max_sessions, "max_rows", self.max_rows, "at least max_sessions")
-        require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
-        Pace.parse(self.emulate_step_time)
-        SyntheticAcceptance.parse(self.emulate_acceptance)
-        for field in ("cache_tokens", "max_sessions", "prefill_chunk"):
-            require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
+        with every_error() as checks:
+            with checks.caught():
+                check_reference("target", self.target)
+            checks.require(
+                self.dtype in ("float32", "bfloat16", "float16"), "dtype", self.dtype, "float32, bfloat16 or float16"
+            )
+            known = self.numerics in ("standard", "deterministic")
+            checks.require(known, "numerics", self.numerics, "standard or deterministic")
+            checks.require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
+            checks.require(self.max_rows >= self.max_sessions, "max_rows", self.max_rows, "at least max_sessions")
+            checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+            with checks.caught():
+                Pace.parse(self.emulate_step_time)
+            with checks.caught():
+                SyntheticAcceptance.parse(self.emulate_acceptance)
+            for field in ("cache_tokens", "max_sessions", "prefill_chunk"):
+                checks.require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")

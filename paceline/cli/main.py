@@ -13,6 +13,7 @@ import grpc
 import typer
 
 from paceline import __version__
+from paceline.cli.config import config
 from paceline.errors import FieldError, PacelineError
 from paceline.process import run_async
 from paceline.speculation.fields import require
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 datastore = typer.Typer(no_args_is_help=True, help="Texts of your own that drafters look up.")
 app.add_typer(datastore, name="datastore")
+app.add_typer(config, name="config")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 

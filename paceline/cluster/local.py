@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -11,23 +12,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from paceline import rpc
-from paceline.cluster.topology import MODEL_KINDS, DrafterPool, ModelRoute, Topology
+from paceline.cluster.topology import MODEL_KINDS, DrafterPool, ModelRoute, Topology, VerifierPool
 from paceline.errors import Unavailable
 from paceline.process import PASSIVE_WAITING
+from paceline.settings.flags import flag
 
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 5.0
 _LOG_TAIL_LINES = 12
-LOOK_UP_KEYS = (
-    "tokenizer", "datastore", "memory_tokens", "suffix_decoding_max_tree_depth", "suffix_decoding_max_cached_requests",
-    "suffix_decoding_max_spec_factor", "suffix_decoding_min_token_prob",
-)  # fmt: skip
+FLEETS_VERIFIER_KEYS = ("replicas", "tensor_parallel_size", "accelerator", "price_per_hour")
+FLEETS_DRAFTER_KEYS = ("replicas", "accelerator", "snapshot")
+"""Keys of pools that are no flags of their services."""
 
 
 @dataclass
@@ -120,20 +121,8 @@ class LocalCluster:
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        drafter_addresses: list[str] = []
-        verifier_addresses: list[str] = []
-        verifier_threads = _verifier_threads(self.topology)
-        for model in self.topology.models:
-            verifiers = self._start_verifiers(model, verifier_threads)
-            verifier_addresses += verifiers
-            for name in model.drafters:
-                drafter_addresses += self._start_drafters(name, self.topology.drafters[name], verifiers)
-        port = 0 if self._free_ports else self.topology.gateway.grpc
-        arguments = ["--verifiers", ",".join(verifier_addresses), "--http-port", str(self._reserve_http())]
-        if drafter_addresses:
-            arguments += ["--drafters", ",".join(drafter_addresses)]
-        arguments += _redis(self.topology)
-        self.gateway_address = self._spawn("gateway", "gateway", arguments, port)
+        spawn, http = self._spawn, self._reserve_http()
+        self.gateway_address = start_all(self.topology, spawn, free_ports=self._free_ports, http_port=http)
 
     def _reserve_http(self) -> int:
         """The gateway's HTTP port, held for it; -1: none."""
@@ -144,32 +133,6 @@ class LocalCluster:
         self._reservations.append(reservation)
         self.http_address = f"127.0.0.1:{reservation.port}"
         return reservation.port
-
-    def _start_verifiers(self, model: ModelRoute, threads: int) -> list[str]:
-        pool = self.topology.verifiers[model.verifiers]
-        arguments = ["--target", model.target, "--model", model.id, "--device", pool.device, "--dtype", pool.dtype]
-        arguments += ["--numerics", pool.numerics, "--emulate-step-time", pool.emulate_step_time]
-        arguments += ["--emulate-acceptance", pool.emulate_acceptance]
-        names = _replica_names(model.verifiers, pool.replicas)
-        return [
-            self._spawn(name, "verifier_service", [*arguments, "--name", name, "--threads", str(threads)])
-            for name in names
-        ]
-
-    def _start_drafters(self, pool_name: str, pool: DrafterPool, verifiers: Sequence[str]) -> list[str]:
-        arguments = ["--kind", pool.kind, "--verifiers", ",".join(verifiers), "--device", pool.device]
-        arguments += ["--dtype", pool.dtype, "--price-per-hour", str(pool.price_per_hour)]
-        arguments += ["--emulate-step-time", pool.emulate_step_time, "--emulate-link", pool.emulate_link]
-        arguments += ["--draft-context", str(pool.draft_context)]
-        if pool.model:
-            arguments += ["--model", pool.model]
-        arguments += look_up_arguments(pool)
-        if pool.kind == "suffix":
-            arguments += _redis(self.topology)
-        names = _replica_names(pool_name, pool.replicas)
-        return [
-            self._spawn(name, "drafter_service", [*arguments, *_snapshot(pool, name), "--name", name]) for name in names
-        ]
 
     def _spawn(self, name: str, module: str, arguments: Sequence[str], port: int = 0) -> str:
         reservation = Reservation(port)
@@ -205,23 +168,69 @@ class LocalCluster:
                 await asyncio.sleep(0.05)
 
 
-def _replica_names(name: str, replicas: int) -> list[str]:
+Spawn = Callable[[str, str, Sequence[str], int], str]
+"""Starts a worker by name, module, arguments and port (0: a free one), and returns its address."""
+
+
+def start_all(topology: Topology, spawn: Spawn, *, free_ports: bool, http_port: int) -> str:
+    """Spawns every worker of a fleet, what is dialled before what dials it; returns the gateway's address."""
+    drafter_addresses: list[str] = []
+    verifier_addresses: list[str] = []
+    threads = _verifier_threads(topology)
+    for model in topology.models:
+        pool = topology.verifiers[model.verifiers]
+        names = replica_names(model.verifiers, pool.replicas)
+        arguments = [*verifier_arguments(model, pool), "--threads", str(threads)]
+        verifiers = [spawn(name, "verifier_service", [*arguments, "--name", name], 0) for name in names]
+        verifier_addresses += verifiers
+        for pool_name in model.drafters:
+            drafters = topology.drafters[pool_name]
+            names = replica_names(pool_name, drafters.replicas)
+            drafter_addresses += [
+                spawn(name, "drafter_service", drafter_arguments(drafters, verifiers, name, topology.redis), 0)
+                for name in names
+            ]
+    arguments = gateway_arguments(verifier_addresses, drafter_addresses, http_port, topology.redis)
+    return spawn("gateway", "gateway", arguments, 0 if free_ports else topology.gateway.grpc)
+
+
+def verifier_arguments(model: ModelRoute, pool: VerifierPool) -> list[str]:
+    """Flags of the verifiers of a pool."""
+    return ["--target", model.target, "--model", model.id, *_set_flags(pool, FLEETS_VERIFIER_KEYS)]
+
+
+def drafter_arguments(pool: DrafterPool, verifiers: Sequence[str], name: str, redis: str | None) -> list[str]:
+    """Flags of one drafter of a pool."""
+    arguments = ["--verifiers", ",".join(verifiers), *_set_flags(pool, FLEETS_DRAFTER_KEYS)]
+    if pool.snapshot:  # each replica has a memory of its own
+        arguments += ["--snapshot", str(Path(pool.snapshot) / name)]
+    if pool.kind == "suffix":
+        arguments += _redis(redis)
+    return [*arguments, "--name", name]
+
+
+def gateway_arguments(
+    verifiers: Sequence[str], drafters: Sequence[str], http_port: int, redis: str | None
+) -> list[str]:
+    """Flags of a gateway."""
+    arguments = ["--verifiers", ",".join(verifiers), "--http-port", str(http_port), *_redis(redis)]
+    return [*arguments, "--drafters", ",".join(drafters)] if drafters else arguments
+
+
+def replica_names(name: str, replicas: int) -> list[str]:
+    """Names of the workers of a pool."""
     return [name] if replicas == 1 else [f"{name}-{index}" for index in range(replicas)]
 
 
-def look_up_arguments(pool: DrafterPool) -> list[str]:
-    """Flags for what a pool of look-up drafters has set."""
-    keys = [name for name in LOOK_UP_KEYS if getattr(pool, name) != getattr(DrafterPool(pool.kind), name)]
-    return [word for name in keys for word in (f"--{name.replace('_', '-')}", str(getattr(pool, name)))]
+def _set_flags(pool: VerifierPool | DrafterPool, left_out: Collection[str]) -> list[str]:
+    """What a pool sets; defaults are left to the service, so that its environment counts."""
+    values = {item.name: getattr(pool, item.name) for item in dataclasses.fields(pool) if item.name not in left_out}
+    defaults = {item.name: item.default for item in dataclasses.fields(pool)}
+    return [word for name, value in values.items() if value != defaults[name] for word in (flag(name), str(value))]
 
 
-def _snapshot(pool: DrafterPool, name: str) -> list[str]:
-    """Each replica has a memory, and so a snapshot, of its own."""
-    return ["--snapshot", str(Path(pool.snapshot) / name)] if pool.snapshot else []
-
-
-def _redis(topology: Topology) -> list[str]:
-    return ["--redis", topology.redis] if topology.redis is not None else []
+def _redis(url: str | None) -> list[str]:
+    return ["--redis", url] if url is not None else []
 
 
 def _verifier_threads(topology: Topology) -> int:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
-import yaml
-
+from paceline.cluster.reader import Reader
 from paceline.emulation import EmulatedLink, Pace
 from paceline.errors import UnsupportedParameter
-from paceline.speculation.fields import FieldError, require
+from paceline.settings.yaml_file import read_yaml
+from paceline.speculation.fields import Checks, FieldError, FieldErrors, every_error, require
 
-PartT = TypeVar("PartT")
-
+PORTS = ("grpc", "http")
+"""Keys of the gateway that are ports, no two of them the same."""
 MODEL_KINDS = ("model", "rag")
 """Kinds of drafters that run a model."""
 
@@ -78,8 +78,9 @@ class GatewayPool:
 
 
 @dataclass(frozen=True)
-class Topology:
-    """A fleet. ``redis`` carries what finished sessions said to suffix drafters; None: each knows its own sessions."""
+class Sections:
+    """The parts of a topology, each in itself well-formed. ``redis`` carries what finished sessions said to suffix
+    drafters; None: each knows its own sessions."""
 
     models: tuple[ModelRoute, ...]
     verifiers: dict[str, VerifierPool]
@@ -87,107 +88,104 @@ class Topology:
     gateway: GatewayPool = field(default_factory=GatewayPool)
     redis: str | None = None
 
+
+@dataclass(frozen=True)
+class Topology(Sections):
+    """A fleet: sections that fit together."""
+
     def __post_init__(self) -> None:
-        require(bool(self.models), "models", [], "at least one model")
-        for model in self.models:
-            require(
-                model.verifiers in self.verifiers,
-                f"models.{model.id}.verifiers",
-                model.verifiers,
-                f"one of {list(self.verifiers)}",
-            )
+        with every_error() as checks:
+            checks.require(bool(self.models), "models", [], "at least one model")
+            self._check_routes(checks)
+            self._check_pools(checks)
+            self._check_ports(checks)
+            if self.redis is not None:
+                self._check_redis(checks, self.redis)
+
+    def _check_routes(self, checks: Checks) -> None:
+        for index, model in enumerate(self.models):
+            where = _route_key(index, {"id": model.id})
+            checks.require(bool(model.id), f"{where}.id", model.id, "a name")
+            known = model.verifiers in self.verifiers
+            checks.require(known, f"{where}.verifiers", model.verifiers, f"one of {list(self.verifiers)}")
             for name in model.drafters:
-                require(name in self.drafters, f"models.{model.id}.drafters", name, f"one of {list(self.drafters)}")
+                checks.require(name in self.drafters, f"{where}.drafters", name, f"one of {list(self.drafters)}")
+
+    def _check_pools(self, checks: Checks) -> None:
         for kind, pools in (("verifiers", self.verifiers), ("drafters", self.drafters)):
             for name, pool in pools.items():
-                require(pool.replicas >= 0, f"{kind}.{name}.replicas", pool.replicas, "0 or more")
-        for name, pool in self.verifiers.items():
-            size = pool.tensor_parallel_size
+                for key in ("replicas", "price_per_hour"):
+                    checks.require(getattr(pool, key) >= 0, f"{kind}.{name}.{key}", getattr(pool, key), "0 or more")
+        for name, verifiers in self.verifiers.items():
+            size = verifiers.tensor_parallel_size
             if size != 1:
-                raise UnsupportedParameter(
-                    f"verifiers.{name}.tensor_parallel_size", size, "1 (more is not supported yet)"
-                )
-        if self.redis is not None:
-            self._check_redis(self.redis)
-        if self.gateway.replicas != 1:
-            raise UnsupportedParameter("gateway.replicas", self.gateway.replicas, "1 (more is not supported yet)")
+                key = f"verifiers.{name}.tensor_parallel_size"
+                checks.errors.append(UnsupportedParameter(key, size, "1 (more is not supported yet)"))
 
-    def _check_redis(self, url: str) -> None:
+    def _check_ports(self, checks: Checks) -> None:
+        ports = {name: getattr(self.gateway, name) for name in PORTS}
+        for name, port in ports.items():
+            least = -1 if name == "http" else 0
+            checks.require(least <= port < 65536, f"gateway.{name}", port, f"{least}{' (off)' * (least < 0)} to 65535")
+            others = [other for other in ports if other < name and ports[other] == port > 0]
+            checks.require(not others, f"gateway.{name}", port, f"another port than that of {', '.join(others)}")
+        if self.gateway.replicas != 1:
+            expected = "1 (more is not supported yet)"
+            checks.errors.append(UnsupportedParameter("gateway.replicas", self.gateway.replicas, expected))
+
+    def _check_redis(self, checks: Checks, url: str) -> None:
         from paceline.cluster.redis_client import check_redis
 
-        check_redis("redis", url)
+        with checks.caught():
+            check_redis("redis", url)
         for name, pool in self.drafters.items():
             known = pool.kind != "suffix" or pool.tokenizer or pool.model
-            require(bool(known), f"drafters.{name}.tokenizer", "", "the target's, to find its texts in redis by")
+            checks.require(bool(known), f"drafters.{name}.tokenizer", "", "the target's, to find its texts in redis by")
 
 
 def read_topology(path: Path) -> Topology:
     """Reads and checks a topology file."""
-    require(path.is_file(), "topology", str(path), "a file")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise FieldError("topology", str(path), f"YAML: {error}") from error
-    return parse_topology(data)
+    return parse_topology(read_yaml("topology", path))
 
 
 def parse_topology(data: Any) -> Topology:
-    """Checks every key and type; unknown keys are errors."""
-    top = _mapping("topology", data)
-    _known(Topology, "", top)
-    return Topology(
-        models=tuple(_model(index, item) for index, item in enumerate(_list("models", top.get("models")))),
-        verifiers={name: _part(VerifierPool, f"verifiers.{name}", item) for name, item in _pools(top, "verifiers")},
-        drafters={name: _part(DrafterPool, f"drafters.{name}", item) for name, item in _pools(top, "drafters")},
-        gateway=_part(GatewayPool, "gateway", top.get("gateway") or {}),
-        redis=top.get("redis"),
+    """Checks every key and type, and that all fits together; raises every error at once."""
+    sections, errors = read_sections(data)
+    if errors:
+        raise errors[0] if len(errors) == 1 else FieldErrors(errors)
+    return Topology(**vars(sections))
+
+
+def read_sections(data: Any) -> tuple[Sections, list[FieldError]]:
+    """What can be read of a topology, and every error.
+
+    What is missing or wrong has its default or an empty value, and causes no further errors.
+    """
+    reader = Reader()
+    top = reader.known(Sections, "", reader.mapping("topology", data))
+    routes = reader.sequence("models", top.get("models"))
+    sections = Sections(
+        models=tuple(reader.part(ModelRoute, _route_key(index, item), item) for index, item in enumerate(routes)),
+        verifiers=reader.parts(VerifierPool, "verifiers", top.get("verifiers") or {}),
+        drafters=reader.parts(DrafterPool, "drafters", top.get("drafters") or {}),
+        gateway=reader.part(GatewayPool, "gateway", top.get("gateway") or {}),
+        redis=reader.value("redis", top.get("redis"), str | None, None),
     )
+    return sections, [*reader.errors, *_misfits(sections, {error.field for error in reader.errors})]
 
 
-def _model(index: int, item: Any) -> ModelRoute:
-    values = dict(_mapping(f"models[{index}]", item))
-    values["drafters"] = tuple(_list(f"models[{index}].drafters", values.get("drafters", [])))
-    return _part(ModelRoute, f"models[{index}]", values)
+def _misfits(sections: Sections, noted: Collection[str]) -> list[FieldError]:
+    """Why the sections are no topology, but for what follows from errors that are noted already."""
+    try:
+        Topology(**vars(sections))
+    except FieldError as found:
+        return [error for error in found.errors if error.field not in noted and error.field.split(".")[-1] not in noted]
+    return []
 
 
-def _pools(top: dict[str, Any], key: str) -> list[tuple[str, Any]]:
-    return list(_mapping(key, top.get(key) or {}).items())
-
-
-def _part(kind: type[PartT], where: str, item: Any) -> PartT:
-    values = _mapping(where, item)
-    _known(kind, where, values)
-    hints = get_type_hints(kind)
-    for required in dataclasses.fields(kind):  # type: ignore[arg-type]
-        missing = required.default is dataclasses.MISSING and required.name not in values
-        require(not missing, f"{where}.{required.name}", None, "a value")
-    checked = {name: _typed(f"{where}.{name}", value, hints[name]) for name, value in values.items()}
-    return kind(**checked)
-
-
-def _typed(where: str, value: Any, hint: Any) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, float, str):
-        right = isinstance(value, hint) and not isinstance(value, bool)
-        require(right, where, value, {int: "a whole number", float: "a number", str: "a string"}[hint])
-    return value
-
-
-def _known(kind: type[Any], where: str, values: dict[str, Any]) -> None:
-    names = [item.name for item in dataclasses.fields(kind)]
-    for key, value in values.items():
-        require(key in names, f"{where}.{key}".lstrip("."), value, f"one of the keys {', '.join(names)}")
-
-
-def _mapping(where: str, value: Any) -> dict[str, Any]:
-    require(isinstance(value, dict), where, value, "a mapping")
-    return dict(value)
-
-
-def _list(where: str, value: Any) -> list[Any]:
-    require(isinstance(value, list), where, value, "a list")
-    return list(value)
+def _route_key(index: int, item: Any) -> str:
+    named = item.get("id") if isinstance(item, dict) else None
+    return f"models.{named}" if named and isinstance(named, str) else f"models[{index}]"
 
 
 def emulated(topology: Topology, step_time: str, link: str) -> Topology:

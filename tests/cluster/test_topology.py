@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from drafter_service.config import DrafterConfig
-from paceline.cluster.local import LOOK_UP_KEYS, look_up_arguments
-from paceline.cluster.topology import DrafterPool, emulated, parse_topology, read_topology
+from paceline.cluster.local import FLEETS_DRAFTER_KEYS, FLEETS_VERIFIER_KEYS, drafter_arguments
+from paceline.cluster.topology import DrafterPool, VerifierPool, emulated, parse_topology, read_topology
 from paceline.settings import parse
 from paceline.speculation.fields import FieldError
+from verifier_service.config import VerifierConfig
 
 GOOD = """
 models:    [{id: m, target: PATH, verifiers: big, drafters: [small, lookup]}]
@@ -50,7 +51,7 @@ def test_a_whole_topology(tmp_path: Path) -> None:
         (["models"], [], "models = []: expected at least one model"),
         (["models"], [{"id": "m", "target": "x", "verifiers": "none"}], "models.m.verifiers = 'none'"),
         (["redis"], "localhost:6379", "redis = 'localhost:6379': expected redis://HOST"),
-        (["redis"], 6379, "redis = 6379: expected redis://HOST"),
+        (["redis"], 6379, "redis = 6379: expected a string or null"),
     ],
 )
 def test_mistakes_are_named(path: list[str], value: object, says: str) -> None:
@@ -105,15 +106,25 @@ def test_bad_emulation_is_named(step_time: str, link: str, says: str) -> None:
         emulated(parse_topology(good()), step_time, link)
 
 
-def test_look_up_drafters_get_what_their_pool_sets() -> None:
+def test_drafters_get_what_their_pool_sets() -> None:
     data = good()
     data["drafters"]["lookup"] = {"kind": "suffix", "memory_tokens": 5000, "suffix_decoding_min_token_prob": 0}
     pool = parse_topology(data).drafters["lookup"]
-    flags = look_up_arguments(pool)
-    assert flags == ["--memory-tokens", "5000", "--suffix-decoding-min-token-prob", "0.0"]
-    config = parse(DrafterConfig, ["--kind", pool.kind, "--verifiers", "a:1", *flags], "x")
+    arguments = drafter_arguments(pool, ["a:1"], "lookup", None)
+    flags = ["--kind", "suffix", "--memory-tokens", "5000", "--suffix-decoding-min-token-prob", "0.0"]
+    assert arguments == ["--verifiers", "a:1", *flags, "--name", "lookup"]
+    config = parse(DrafterConfig, arguments, "x")
     assert (config.memory_tokens, config.suffix_decoding_min_token_prob) == (5000, 0.0)
-    defaults = {item.name: item.default for item in dataclasses.fields(DrafterConfig)}
-    assert {name: defaults[name] for name in LOOK_UP_KEYS} == {
-        name: getattr(DrafterPool("suffix"), name) or None for name in LOOK_UP_KEYS
-    }
+
+
+@pytest.mark.parametrize(
+    ("pool", "config", "left_out"),
+    [(VerifierPool, VerifierConfig, FLEETS_VERIFIER_KEYS), (DrafterPool, DrafterConfig, FLEETS_DRAFTER_KEYS)],
+)
+def test_a_pool_means_what_its_service_means(pool: type[Any], config: type[Any], left_out: tuple[str, ...]) -> None:
+    """Defaults of a pool are not handed over, so they have to be those of the service."""
+    services = {item.name: item.default for item in dataclasses.fields(config)}
+    for item in dataclasses.fields(pool):
+        if item.name not in left_out:
+            default = item.default if item.default is not dataclasses.MISSING else services[item.name]
+            assert (services[item.name] or "") == (default or "") or services[item.name] == default, item.name
