@@ -20,6 +20,8 @@ class Arrival:
     """Those that were new to the tree."""
     idle_seconds: float
     """How long, since its last message, the drafter had nothing to grow for this session."""
+    seconded: Sequence[Node] = ()
+    """Those that others had proposed before it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Step:
     decided_at: float
     verified: Sequence[Node]
     accepted: Sequence[Node]
+    position: int
+    """Of the first token that it emitted."""
+    token_ids: Sequence[int]
+    """What it emitted: the accepted tokens and the target's next one."""
     drafters: Sequence[str]
     """Those that were to draft when it was launched."""
     growing: bool

@@ -190,7 +190,19 @@ class Session:
         """Makes a decision part of the text: the one place where a session's tokens grow."""
         accepted = [selection.nodes[row - 1] for row in decision.accepted_rows]
         rooted_at = min(self.rooted_at, self.launched_at)  # the last chunk of a prompt makes its root itself
-        self.record.add(Step(rooted_at, self.launched_at, now, selection.nodes, accepted, self.drafting, self.growing))
+        self.record.add(
+            Step(
+                rooted_at=rooted_at,
+                launched_at=self.launched_at,
+                decided_at=now,
+                verified=selection.nodes,
+                accepted=accepted,
+                position=len(self.tokens),
+                token_ids=decision.token_ids,
+                drafters=self.drafting,
+                growing=self.growing,
+            )
+        )
         self._calibrate(selection, accepted)
         self.candidates = decision.candidates
         for token_id in decision.token_ids:

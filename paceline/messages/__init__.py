@@ -40,6 +40,12 @@ from paceline.messages.sessions import (
     Status,
     Usage,
 )
+from paceline.messages.timeline import (
+    DraftedNode,
+    NodesArrived,
+    StepDecided,
+    TimelineEvent,
+)
 from paceline.messages.workers import (
     PROTOCOL_VERSION,
     DrafterDescription,
@@ -66,6 +72,7 @@ __all__ = [
     "Detached",
     "DraftNodes",
     "DraftUpdate",
+    "DraftedNode",
     "DrafterDescription",
     "DrafterStatistics",
     "Fingerprint",
@@ -75,6 +82,7 @@ __all__ = [
     "Joined",
     "Leave",
     "ModelInfo",
+    "NodesArrived",
     "OpenSession",
     "OverlapStatistics",
     "Propose",
@@ -83,6 +91,8 @@ __all__ = [
     "RoundComplete",
     "SessionEvent",
     "Status",
+    "StepDecided",
+    "TimelineEvent",
     "TokenizerFiles",
     "Usage",
     "Verdict",
