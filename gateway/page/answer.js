@@ -26,7 +26,8 @@ export class Answer {
       this.tokens += 1;
       this.guessed += token.drafters.length > 0;
       if (token.text) this.texts.set(token.id, token.text);
-      for (const name of token.drafters) this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
+      const who = token.drafters.join(" and ");
+      this.counts.set(who, { drafters: token.drafters, count: (this.counts.get(who)?.count ?? 0) + 1 });
       if (token.text) written.append(this.#token(token));
     }
     this.element.append(written);
@@ -39,28 +40,26 @@ export class Answer {
     if (text) this.element.append(text);
   }
 
-  #token(token) {
-    const [first, second] = token.drafters.map(this.slotOf);
-    const classes = ["token"];
-    if (first !== undefined) classes.push(`by-${first}`);
-    if (second !== undefined) classes.push(`and-${second}`);
-    const element = span(classes.join(" "), token.text);
-    element.title = token.drafters.length ? `guessed by ${token.drafters.join(" and ")}` : "the target’s own";
+  #token({ text, drafters }) {
+    const element = span(this.#classes(drafters), text);
+    element.title = drafters.length ? `guessed by ${drafters.join(" and ")}` : "the target’s own";
     return element;
   }
 
-  #writeLegend() {
-    const drafters = [...this.counts.keys()].sort((one, other) => this.slotOf(one) - this.slotOf(other));
-    const entries = drafters.map((name) => entry(`by-${this.slotOf(name)}`, name, this.counts.get(name)));
-    if (this.tokens) entries.push(entry("", "target itself", this.tokens - this.guessed));
-    this.legend.replaceChildren(...entries);
+  /** A line for the first drafter and one for the second: more would not be told apart. */
+  #classes(drafters) {
+    const [first, second] = drafters.map(this.slotOf);
+    return ["token", ...(first === undefined ? [] : [`by-${first}`]), ...(second === undefined ? [] : [`and-${second}`])].join(" ");
   }
-}
 
-function entry(classes, name, count) {
-  const item = document.createElement("li");
-  item.append(span(`token ${classes}`, name), ` ${count}`);
-  return item;
+  #writeLegend() {
+    const entries = [...this.counts].sort(([, one], [, other]) => one.drafters.length - other.drafters.length || other.count - one.count);
+    this.legend.replaceChildren(...entries.map(([who, { drafters, count }]) => {
+      const item = document.createElement("li");
+      item.append(span(this.#classes(drafters), who || "target itself"), ` ${count}`);
+      return item;
+    }));
+  }
 }
 
 function span(classes, text) {

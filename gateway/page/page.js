@@ -30,8 +30,8 @@ async function generate() {
   } catch (error) {
     if (error.name === "AbortError") return finish("Stopped");
     finish("Broken off");
-    if (!(error instanceof Problem)) throw error;
     tell(error);
+    if (!(error instanceof Problem)) throw error;
   } finally {
     running = null;
     at("go").disabled = false;
@@ -120,20 +120,20 @@ function speed() {
 /** Of the verifier and the drafters that took part, per hour; 0 where no prices are set. */
 function pricePerHour() {
   const verifier = known.find((worker) => worker.role === "verifier" && worker.healthy && worker.model === at("model").value);
-  const drafting = new Set(strip.acceptance().map(({ name }) => name));
+  const drafting = new Set(strip.record.acceptance().map(({ name }) => name));
   const took = known.filter((worker) => worker === verifier || (worker.role === "drafter" && drafting.has(worker.id)));
   return took.reduce((sum, worker) => sum + (worker.price_per_hour ?? 0), 0);
 }
 
 function showNumbers() {
   frame = null;
-  const rate = speed(), price = pricePerHour(), { emitted } = strip.totals;
-  const length = told ?? (strip.steps.length ? emitted / strip.steps.length : 0);
+  const rate = speed(), price = pricePerHour(), { emitted, steps } = strip.record;
+  const length = told ?? (steps.length ? emitted / steps.length : 0);
   at("speed").textContent = rate ? rate.toFixed(1) : "–";
   at("dollars").textContent = !price ? "n/a" : rate ? `$${((price / 3600 / rate) * 1e6).toFixed(2)}` : "–";
   at("length").textContent = length ? length.toFixed(2) : "–";
   at("first").textContent = clock.first ? `${Math.round(clock.first - clock.asked)} ms` : "–";
-  at("acceptance").replaceChildren(...strip.acceptance().map(acceptanceRow));
+  at("acceptance").replaceChildren(...strip.record.acceptance().map(acceptanceRow));
 }
 
 function acceptanceRow({ name, verified, accepted }) {
@@ -144,7 +144,7 @@ function acceptanceRow({ name, verified, accepted }) {
   const meter = document.createElement("meter");
   meter.value = share;
   meter.setAttribute("aria-hidden", "true");
-  return row([drafter], [accepted, "number"], [verified, "number"], [[meter, verified ? `${Math.round(100 * share)} %` : "–"]]);
+  return row([[drafter]], [accepted, "number"], [verified, "number"], [[meter, verified ? `${Math.round(100 * share)}\u00a0%` : "–"], "rate"]);
 }
 
 function row(...cells) {
@@ -190,10 +190,10 @@ function workerRow(worker) {
   const price = worker.price_per_hour ? worker.price_per_hour.toFixed(2) : "n/a";
   const sessions = worker.max_sessions ? `${worker.sessions} / ${worker.max_sessions}` : `${worker.sessions}`;
   const kind = worker.role === "verifier" ? "verifier" : `${worker.kind} drafter`;
-  const health = document.createElement("span");
-  health.className = worker.healthy ? "healthy" : "unhealthy";
-  health.textContent = worker.healthy ? "serving" : "away";
-  return row([worker.id], [kind], [health], [sessions, "number"], [price, "number"]);
+  const name = document.createElement("span");
+  name.className = worker.healthy ? "healthy" : "unhealthy";
+  name.textContent = worker.healthy ? worker.id : `${worker.id} (away)`;
+  return row([[name]], [kind], [sessions, "number"], [price, "number"]);
 }
 
 async function watchWorkers() {
