@@ -87,12 +87,15 @@ class InProcess:
         limits: Limits | None = None,
         cost: CostCurve = FREE,
         synthetic: SyntheticAcceptance | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        """``clock``: by default a millisecond each time that somebody looks."""
         info = ModelInfo(
             "target", target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
         )
         ticks = itertools.count()
-        self.verifier = Verifier(target, info, limits or Limits(), cost, lambda: next(ticks) * 1e-3, synthetic)
+        clock = clock or (lambda: next(ticks) * 1e-3)
+        self.verifier = Verifier(target, info, limits or Limits(), cost, clock, synthetic)
         self.recorder = Recorder()
         self.drafters = list(drafters)
         self.links = [ToVerifier(self.verifier, ToDrafter(drafter)) for drafter in drafters]

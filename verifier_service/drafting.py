@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from paceline.errors import FieldError
@@ -21,7 +21,8 @@ from paceline.messages import (
 )
 from paceline.speculation.estimate import Calibration
 from paceline.speculation.fields import require
-from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, check_columns, merge
+from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, DraftSource, check_columns, merge
+from paceline.speculation.tree import Node, State
 from verifier_service.record import Arrival
 from verifier_service.session import Attachment, DrafterLink, Session
 from verifier_service.switch import Switch
@@ -165,13 +166,15 @@ class Drafting:
             return False
         session, attachment = found
         columns, tree, source = nodes.columns, session.tree, attachment.source
-        before = source.proposed
+        before, before_node_id = source.proposed, source.last_node_id
         check_columns(columns, source, tree.root.position, self._vocabulary_size)
         added = merge(tree, session.tokens, source, columns, attachment.calibration)
         for node in added:
             node.post_verify = session.in_flight
         now = self._clock()
-        session.record.add(Arrival(now, source.drafter_id, added, nodes.idle_seconds, nodes.busy_seconds))
+        seconded = _live(source, before_node_id, added)
+        arrival = Arrival(now, source.drafter_id, added, nodes.idle_seconds, nodes.busy_seconds, seconded)
+        session.record.add(arrival)
         if added:
             attachment.rhythm.nodes(now, tree.expected_gain(added, session.max_draft_nodes))
         return source.proposed > before
@@ -192,6 +195,13 @@ class Drafting:
             if attachment.link is link:
                 return session, attachment
         return None
+
+
+def _live(source: DraftSource, after_node_id: int, added: Sequence[Node]) -> list[Node]:
+    """What a source has sent since ``after_node_id`` that is in the tree, but was so before."""
+    sent = (source.references.get(node_id) for node_id in range(after_node_id + 1, source.last_node_id + 1))
+    new = set(added)
+    return [node for node in sent if node is not None and node.state is State.LIVE and node not in new]
 
 
 def _refusal(join: Join, session: Session) -> Rejection | None:

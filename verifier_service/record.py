@@ -22,6 +22,8 @@ class Arrival:
     """How long, since its last message, the drafter had nothing to grow for this session."""
     busy_seconds: float
     """And how long it computed for it."""
+    seconded: Sequence[Node] = ()
+    """Those that others had proposed before it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Step:
     decided_at: float
     verified: Sequence[Node]
     accepted: Sequence[Node]
+    position: int
+    """Of the first token that it emitted."""
+    token_ids: Sequence[int]
+    """What it emitted: the accepted tokens and the target's next one."""
     drafters: Sequence[str]
     """Those that were to draft when it was launched."""
     growing: bool

@@ -98,7 +98,7 @@ class Verifier:
             return
         if known := self._table.get(opening.session_id):
             self._end(known, FinishReason.ABORT)
-        self._table.add(Session(opening, gateway, self.model))
+        self._table.add(Session(opening, gateway, self.model, self._clock()))
         self._drafting.session_opened(opening.session_id)
 
     def _refusal(self, opening: OpenSession) -> Rejection | None:

@@ -30,6 +30,7 @@ from paceline.speculation.prefix import EMPTY, extend_hash
 from paceline.speculation.select import Candidate
 from paceline.speculation.tree import DraftTree, Node, Selection
 from verifier_service.record import Record, Step
+from verifier_service.timeline import Timeline
 
 TOLD_TOGETHER = 64
 """Tokens after which a drafter that does not draft is told of them."""
@@ -73,7 +74,7 @@ class Attachment:
 class Session:
     """State between steps. Only ``commit`` changes the text."""
 
-    def __init__(self, opening: OpenSession, gateway: GatewayLink, model: ModelInfo) -> None:  # noqa: PLR0915 - state
+    def __init__(self, opening: OpenSession, gateway: GatewayLink, model: ModelInfo, now: float) -> None:  # noqa: PLR0915 - state
         self.opening, self.gateway = opening, gateway
         self.tokens = list(opening.token_ids)
         self.hashes = [EMPTY]
@@ -102,7 +103,9 @@ class Session:
         self.preemptions = 0
         self.in_flight = False
         self.ended: FinishReason | None = None
-        self.record = Record()
+        self.record, self.timeline = Record(), Timeline(now)
+        if opening.speculation.events:
+            self.record.watchers.append(self.timeline.write)
         self.reported_at = 0.0
         self.usual_step = MovingAverage()
         """Seconds of its steps that were not prefill."""
@@ -202,7 +205,19 @@ class Session:
         who had proposed each token."""
         accepted = [selection.nodes[row - 1] for row in decision.accepted_rows]
         rooted_at = min(self.rooted_at, self.launched_at)  # the last chunk of a prompt makes its root itself
-        self.record.add(Step(rooted_at, self.launched_at, now, selection.nodes, accepted, self.drafting, self.growing))
+        self.record.add(
+            Step(
+                rooted_at=rooted_at,
+                launched_at=self.launched_at,
+                decided_at=now,
+                verified=selection.nodes,
+                accepted=accepted,
+                position=len(self.tokens),
+                token_ids=decision.token_ids,
+                drafters=self.drafting,
+                growing=self.growing,
+            )
+        )
         self._calibrate(selection, accepted)
         self.law.commit(decision.token_ids)
         self.candidates, self.beside = decision.candidates, decision.beside
@@ -283,6 +298,7 @@ class Session:
             usage=None if self.ended is None else self.usage(),
             overlap=self.report(now),
             detail=detail,
+            events=self.timeline.take(),
         )
 
     def usage(self) -> Usage:

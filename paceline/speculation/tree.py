@@ -42,7 +42,7 @@ class Node:
         self.post_verify = False
         """Verifier: it came while a step of its session was in flight."""
         self.node_id = 0
-        """Drafter: its id on the wire; 0 before it is sent."""
+        """Drafter: its id on the wire; verifier: its id in the timeline; 0 before it has one."""
         self.row = -1
         """Drafter: its tail row in the KV cache; -1 before it is expanded."""
 
