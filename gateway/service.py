@@ -7,39 +7,24 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from gateway.coordinator import Coordinator, Crew
-from gateway.text import Detokenizer
+from gateway.coordinator import Coordinator
+from gateway.running import Running
 from gateway.workers import DrafterWorker, VerifierWorker
-from paceline.emulation import SYNTHETIC
 from paceline.errors import (
-    DataLoss,
-    FailedPrecondition,
     NotFound,
-    PacelineError,
-    PermissionDenied,
-    ResourceExhausted,
-    TargetFailed,
     Unavailable,
 )
 from paceline.messages import (
     AbortSession,
     Chunk,
-    Completion,
-    FinishReason,
     Generate,
     ModelInfo,
     OpenSession,
-    OverlapStatistics,
-    Rejection,
-    SessionEvent,
-    Status,
-    Usage,
-    VerifierDescription,
     Worker,
 )
-from paceline.speculation.fields import FieldError, require
+from paceline.speculation.fields import require
 from paceline.speculation.noise import noise_key
 
 START_TIMEOUT_SECONDS = 5.0
@@ -47,37 +32,6 @@ START_TIMEOUT_SECONDS = 5.0
 
 MAX_CHARACTERS_PER_TOKEN = 64
 """Longer texts than this times the context are refused before they are tokenized."""
-
-_REFUSALS: dict[Status, type[PacelineError]] = {
-    Status.NOT_FOUND: NotFound,
-    Status.PERMISSION_DENIED: PermissionDenied,
-    Status.RESOURCE_EXHAUSTED: ResourceExhausted,
-    Status.FAILED_PRECONDITION: FailedPrecondition,
-    Status.DATA_LOSS: DataLoss,
-    Status.UNAVAILABLE: Unavailable,
-}
-
-
-class RefusedRequest(FieldError, PacelineError):
-    """A verifier refused a request for one of its fields; the message is the verifier's."""
-
-    def __init__(self, detail: str) -> None:
-        ValueError.__init__(self, detail)
-        self.field, self.value, self.expected = "request", "", detail
-
-
-@dataclass
-class Running:
-    """A session that the gateway is streaming."""
-
-    opening: OpenSession
-    verifier: VerifierWorker
-    events: asyncio.Queue[SessionEvent]
-    crew: Crew
-    started: float
-    first_token_at: float = 0.0
-    last_token_at: float = 0.0
-    emitted: int = 0
 
 
 class Gateway:
@@ -99,11 +53,10 @@ class Gateway:
         prediction = self._prediction(request.speculation.prediction, verifier)
         events = verifier.open(opening)
         crew = self._coordinator.crew(opening, verifier, _model_of(verifier), prediction)
-        running = Running(opening, verifier, events, crew, started)
+        running = Running(opening, verifier, events, crew, seed, request.stop, started)
         self._running[opening.session_id] = running
         try:
-            yield Chunk(opening.session_id, seed=seed)
-            async for chunk in self._stream(running):
+            async for chunk in running.stream():
                 yield chunk
         finally:
             self._close(running)
@@ -114,8 +67,6 @@ class Gateway:
         if running is None:
             raise NotFound(f"session {session_id} is not running here")
         running.verifier.send(AbortSession(session_id, running.opening.epoch))
-        event = SessionEvent(session_id, running.opening.epoch, finish_reason=FinishReason.ABORT)
-        running.events.put_nowait(event)
 
     def models(self) -> list[ModelInfo]:
         """Each model once."""
@@ -185,46 +136,6 @@ class Gateway:
                 name in known, "drafters", name, f"one of {', '.join(sorted(known)) or 'none, there are no drafters'}"
             )
 
-    # -- streaming -----------------------------------------------------------------------------------------------------
-
-    async def _stream(self, running: Running) -> AsyncIterator[Chunk]:
-        assert running.verifier.codec is not None, "a healthy verifier has given us its tokenizer"
-        detokenizer = running.verifier.codec.detokenizer()
-        while True:
-            event = await running.events.get()
-            if event.rejected is not None:
-                raise _refusal(event.rejected)
-            if event.epoch == 0:
-                raise Unavailable(event.detail)
-            if event.finish_reason is FinishReason.ERROR:
-                raise TargetFailed(event.detail)
-            if event.overlap is not None:
-                (running.crew.look if event.last else running.crew.heard)(event.overlap)
-            chunk = self._chunk(running, event, detokenizer)
-            if chunk is not None:
-                yield chunk
-            if event.last:
-                return
-
-    def _chunk(self, running: Running, event: SessionEvent, detokenizer: Detokenizer) -> Chunk | None:
-        tokens = event.committed.token_ids if event.committed else ()
-        if tokens:
-            running.last_token_at = time.monotonic()
-            running.first_token_at = running.first_token_at or running.last_token_at
-        if not tokens and not event.last:
-            return None
-        position, running.emitted = running.emitted, running.emitted + len(tokens)
-        text = detokenizer.add(tokens)
-        if not event.last:
-            return Chunk(running.opening.session_id, text, tokens, position)
-        return Chunk(
-            running.opening.session_id,
-            text + detokenizer.flush(),
-            tokens,
-            position,
-            completion=_completion(running, event),
-        )
-
     def _close(self, running: Running) -> None:
         running.crew.close()
         session_id = running.opening.session_id
@@ -237,37 +148,6 @@ class Gateway:
 def _check_length(field: str, text: str, verifier: VerifierWorker) -> None:
     most = MAX_CHARACTERS_PER_TOKEN * _model_of(verifier).max_context
     require(len(text) <= most, field, f"{len(text)} characters", f"at most {most}")
-
-
-def _completion(running: Running, event: SessionEvent) -> Completion:
-    assert event.finish_reason is not None, "only the last event completes"
-    description = running.verifier.description
-    assert description is not None, "the session was opened on a known verifier"
-    spread = running.last_token_at - running.first_token_at
-    return Completion(
-        finish_reason=event.finish_reason,
-        usage=event.usage or Usage(running.opening.prompt_length, running.emitted),
-        overlap=event.overlap or OverlapStatistics(),
-        mode=running.opening.speculation.mode,
-        exactness=_exactness(description),
-        ttft_seconds=running.first_token_at - running.started if running.first_token_at else 0.0,
-        tpot_seconds=spread / (running.emitted - 1) if running.emitted > 1 else 0.0,
-    )
-
-
-def _exactness(description: VerifierDescription) -> str:
-    fingerprint = description.fingerprint
-    if SYNTHETIC in fingerprint.numerics:
-        return f"{SYNTHETIC}: texts are not the target's"
-    deterministic = fingerprint.numerics == "deterministic"
-    equal = "bitwise equal texts" if deterministic else f"equal texts up to near-ties of {fingerprint.dtype} logits"
-    return f"every token an exact draw; {equal}"
-
-
-def _refusal(rejection: Rejection) -> Exception:
-    if rejection.status is Status.INVALID_ARGUMENT:
-        return RefusedRequest(rejection.detail)
-    return _REFUSALS.get(rejection.status, PacelineError)(rejection.detail)
 
 
 def _model_of(worker: VerifierWorker) -> ModelInfo:
