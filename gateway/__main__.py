@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gateway.config import GatewayConfig
 from gateway.service import Gateway
@@ -15,6 +16,9 @@ from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import process, wire
 from paceline.rpc import Server
 from paceline.settings import parse
+
+if TYPE_CHECKING:  # redis is imported where it is configured
+    from paceline.cluster.fleet_memory import TextPublisher
 
 logger = logging.getLogger("gateway")
 
@@ -29,8 +33,10 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     drafters = [DrafterWorker(address) for address in config.drafters]
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
     await start_all(workers)
+    publisher = await _publisher(config)
     server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
-    wire.add_gateway(GatewayServicer(Gateway(verifiers, drafters)), server.server)
+    gateway = Gateway(verifiers, drafters, publisher.publish if publisher else None)
+    wire.add_gateway(GatewayServicer(gateway), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
@@ -38,7 +44,19 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     logger.info("%s serves on %s:%d", config.name, config.host, port)
     await stop.wait()
     await server.stop()
+    if publisher:
+        await publisher.close()
     await asyncio.gather(*(worker.close() for worker in workers))
+
+
+async def _publisher(config: GatewayConfig) -> TextPublisher | None:
+    if config.redis is None:
+        return None
+    from paceline.cluster.fleet_memory import TextPublisher
+
+    publisher = TextPublisher(config.redis)
+    await publisher.start()
+    return publisher
 
 
 async def _until(condition: Callable[[], bool], stop: asyncio.Event, timeout_seconds: float | None) -> None:

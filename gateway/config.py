@@ -17,9 +17,14 @@ class GatewayConfig:
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
     port: int = setting("gRPC port; 0 takes a free one", 50051)
     name: str = setting("name of this gateway", "gateway")
+    redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         require(bool(self.verifiers), "verifiers", "", "at least one address")
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+        if self.redis is not None:
+            from paceline.cluster.redis_client import check_redis
+
+            check_redis("redis", self.redis)

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from gateway.coordinator import Coordinator
@@ -33,12 +33,21 @@ START_TIMEOUT_SECONDS = 5.0
 MAX_CHARACTERS_PER_TOKEN = 64
 """Longer texts than this times the context are refused before they are tokenized."""
 
+Publish = Callable[[str, OpenSession, Sequence[int]], None]
+"""Takes what a session said once it is over, with the hash of the tokenizer that it was said in; never waits."""
+
 
 class Gateway:
     """Routes requests to workers of a fixed topology."""
 
-    def __init__(self, verifiers: Sequence[VerifierWorker], drafters: Sequence[DrafterWorker]) -> None:
+    def __init__(
+        self,
+        verifiers: Sequence[VerifierWorker],
+        drafters: Sequence[DrafterWorker],
+        publish: Publish | None = None,
+    ) -> None:
         self.verifiers, self.drafters = list(verifiers), list(drafters)
+        self._publish = publish
         self._coordinator = Coordinator(drafters)
         self._running: dict[str, Running] = {}
 
@@ -58,6 +67,9 @@ class Gateway:
         try:
             async for chunk in running.stream():
                 yield chunk
+        except Exception:
+            running.failed = True
+            raise
         finally:
             self._close(running)
 
@@ -143,6 +155,8 @@ class Gateway:
         if running.verifier.healthy:
             running.verifier.send(AbortSession(session_id, running.opening.epoch))
         self._running.pop(session_id, None)
+        if self._publish and not running.failed:
+            self._publish(_model_of(running.verifier).tokenizer_hash, running.opening, running.said)
 
 
 def _check_length(field: str, text: str, verifier: VerifierWorker) -> None:
