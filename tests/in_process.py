@@ -27,6 +27,7 @@ from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.service import Verifier
 from verifier_service.table import Limits
 
@@ -87,12 +88,15 @@ class InProcess:
         limits: Limits | None = None,
         cost: CostCurve = FREE,
         synthetic: SyntheticAcceptance | None = None,
+        compiler: GrammarCompiler | None = None,
     ) -> None:
         info = ModelInfo(
             "target", target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
         )
         ticks = itertools.count()
-        self.verifier = Verifier(target, info, limits or Limits(), cost, lambda: next(ticks) * 1e-3, synthetic)
+        self.verifier = Verifier(
+            target, info, limits or Limits(), cost, lambda: next(ticks) * 1e-3, synthetic, compiler
+        )
         self.recorder = Recorder()
         self.drafters = list(drafters)
         self.links = [ToVerifier(self.verifier, ToDrafter(drafter)) for drafter in drafters]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from verifier_service.grammar.matcher import Masks, Matcher
 
 @dataclass(frozen=True)
 class Constrained:
-    """One session's rows of a step: the root and the nodes below it."""
+    """One session's rows of a step: the root and the nodes below it; ``parents`` are rows, row 0 the root."""
 
     matcher: Matcher
     token_ids: Sequence[int]
@@ -19,12 +19,12 @@ class Constrained:
 
 
 class MaskThread:
-    """The thread that works beside the device's, which joins it before it decides."""
+    """Works beside the thread of the device, which joins it before it decides."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "masks")
 
-    def start(self, sessions: dict[str, Constrained]) -> Future[dict[str, Masks]]:
+    def start(self, sessions: Mapping[str, Constrained]) -> Future[dict[str, Masks]]:
         """By session; nothing else may use their matchers until the future is done."""
         if sessions:
             return self._thread.submit(_compute, sessions)
@@ -33,5 +33,5 @@ class MaskThread:
         return nothing
 
 
-def _compute(sessions: dict[str, Constrained]) -> dict[str, Masks]:
+def _compute(sessions: Mapping[str, Constrained]) -> dict[str, Masks]:
     return {name: item.matcher.masks(item.token_ids, item.parents) for name, item in sessions.items()}

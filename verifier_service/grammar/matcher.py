@@ -9,6 +9,9 @@ import numpy as np
 
 from verifier_service.grammar.backend import Allowed, Bits, Compiled, GrammarFailed, State
 
+SOURCE = "grammar"
+"""What a grammar is called among those that propose nodes."""
+
 
 @dataclass(frozen=True)
 class Masks:
