@@ -32,6 +32,7 @@ from paceline.messages import (
     ModelInfo,
     OpenSession,
     OverlapStatistics,
+    Rejection,
     SessionEvent,
     Usage,
     Verdicts,
@@ -41,6 +42,7 @@ from paceline.speculation.fields import require
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from verifier_service.grammar.compiler import open_compiler
 from verifier_service.service import Verifier
 from verifier_service.table import Limits
 
@@ -121,8 +123,10 @@ class LLM:
         )
         config = runner.config
         info = ModelInfo(directory.name, config.vocabulary_size, config.max_context, "", config.stop_token_ids)
-        self._verifier = Verifier(runner, info, Limits(max_waiting=1 << 20), warm_up(runner))
-        self._codec = TextCodec(read_tokenizer(directory))
+        files = read_tokenizer(directory)
+        limits, compiler = Limits(max_waiting=1 << 20), open_compiler(info, files)
+        self._verifier = Verifier(runner, info, limits, warm_up(runner), compiler=compiler)
+        self._codec = TextCodec(files)
         self._drafter = self._link = None
         if draft is not None:
             kind = _kind(draft, cache_tokens, device, dtype)
@@ -196,7 +200,7 @@ class LLM:
         session = _Collected(opening, seed)
         self._verifier.command(opening, session)
         if session.end is not None and session.end.rejected is not None:
-            raise FieldError("prompt", f"{len(prompt)} tokens", f"what the target takes: {session.end.rejected.detail}")
+            raise FieldError("prompt", f"{len(prompt)} tokens", _taken(session.end.rejected))
         sessions.append(session)
         if self._drafter is not None and self._link is not None and speculation.mode is not Mode.OFF:
             self._drafter.attach(Attach.to(opening, "", self._drafter.drafter_id), self._link, lambda _: None)
@@ -204,7 +208,9 @@ class LLM:
     def _output(self, session: _Collected) -> Output:
         end, token_ids = session.end, tuple(session.token_ids)
         assert end is not None, "every session is over"
-        assert end.finish_reason is not None, "and was not refused"
+        if end.rejected is not None:  # what is said at once is raised at once; a grammar is compiled first
+            raise FieldError("prompt", f"{len(session.opening.token_ids)} tokens", _taken(end.rejected))
+        assert end.finish_reason is not None, "else it was refused"
         if end.finish_reason is FinishReason.ERROR:
             raise TargetFailed(end.detail)
         return Output(
@@ -229,6 +235,10 @@ def _several(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if prompts and isinstance(prompts[0], int):
         return [prompts]  # type: ignore[list-item]
     return list(prompts)  # type: ignore[arg-type]
+
+
+def _taken(rejection: Rejection) -> str:
+    return f"what the target takes: {rejection.detail}"
 
 
 def _reference(field_: str, reference: str, embedded: str) -> str:

@@ -27,6 +27,7 @@ from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.service import Verifier
 from verifier_service.table import Limits
 
@@ -88,6 +89,7 @@ class InProcess:
         cost: CostCurve = FREE,
         synthetic: SyntheticAcceptance | None = None,
         clock: Callable[[], float] | None = None,
+        compiler: GrammarCompiler | None = None,
     ) -> None:
         """``clock``: by default a millisecond each time that somebody looks."""
         info = ModelInfo(
@@ -95,7 +97,7 @@ class InProcess:
         )
         ticks = itertools.count()
         clock = clock or (lambda: next(ticks) * 1e-3)
-        self.verifier = Verifier(target, info, limits or Limits(), cost, clock, synthetic)
+        self.verifier = Verifier(target, info, limits or Limits(), cost, clock, synthetic, compiler)
         self.recorder = Recorder()
         self.drafters = list(drafters)
         self.links = [ToVerifier(self.verifier, ToDrafter(drafter)) for drafter in drafters]

@@ -30,7 +30,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     target = await asyncio.to_thread(load_target, config)
     limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
     synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
-    verifier = Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic)
+    verifier = Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic, compiler=target.compiler)
 
     def describe() -> VerifierDescription:
         running, waiting, free, total = verifier.load()

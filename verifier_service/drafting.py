@@ -23,6 +23,7 @@ from paceline.speculation.estimate import Calibration
 from paceline.speculation.fields import require
 from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, DraftSource, check_columns, merge
 from paceline.speculation.tree import Node, State
+from verifier_service.grammar.matcher import SOURCE
 from verifier_service.record import Arrival
 from verifier_service.session import Attachment, DrafterLink, Session
 from verifier_service.switch import Switch
@@ -169,6 +170,7 @@ class Drafting:
         before, before_node_id = source.proposed, source.last_node_id
         check_columns(columns, source, tree.root.position, self._vocabulary_size)
         added = merge(tree, session.tokens, source, columns, attachment.calibration)
+        added = session.admitted_by_grammar(added)
         for node in added:
             node.post_verify = session.in_flight
         now = self._clock()
@@ -213,6 +215,8 @@ def _refusal(join: Join, session: Session) -> Rejection | None:
     key = drafter_key(session.opening.session_secret, join.session_id, join.drafter_id, join.epoch)
     if not hmac.compare_digest(join.key, key):
         return refuse(Status.PERMISSION_DENIED, "key does not belong to this session and drafter")
+    if join.drafter_id == SOURCE:
+        return refuse(Status.PERMISSION_DENIED, f"drafter_id = {SOURCE!r}: is what the grammar itself proposes")
     if join.drafter_id in session.revoked:
         return refuse(Status.PERMISSION_DENIED, f"drafter {join.drafter_id} is revoked")
     known = session.attachments.get(join.drafter_id) or session.gone.get(join.drafter_id)

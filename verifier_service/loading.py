@@ -18,6 +18,7 @@ from paceline.engine.weights import weights_digest
 from paceline.messages import Fingerprint, ModelInfo, TokenizerFiles
 from paceline.speculation.cost import CostCurve
 from verifier_service.config import VerifierConfig
+from verifier_service.grammar.compiler import GrammarCompiler, open_compiler
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Target:
     info: ModelInfo
     fingerprint: Fingerprint
     tokenizer: TokenizerFiles
+    compiler: GrammarCompiler
 
 
 def load_target(config: VerifierConfig) -> Target:
@@ -51,6 +53,8 @@ def load_target(config: VerifierConfig) -> Target:
         tokenizer_hash=tokenizer_hash(directory),
         stop_token_ids=runner.config.stop_token_ids,
     )
+    files = read_tokenizer(directory)
+    compiler = open_compiler(info, files)
     fingerprint = Fingerprint(
         weights=weights_digest(directory),
         dtype=config.dtype,
@@ -58,5 +62,6 @@ def load_target(config: VerifierConfig) -> Target:
         device_kind=device_name(runner.decoder.device),
         tensor_parallel_size=1,
         numerics=f"{config.numerics}, {SYNTHETIC}" if config.emulate_acceptance else config.numerics,
+        grammar=compiler.fingerprint,
     )
-    return Target(runner, cost, info, fingerprint, read_tokenizer(directory))
+    return Target(runner, cost, info, fingerprint, files, compiler)

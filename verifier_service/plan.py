@@ -13,6 +13,7 @@ from paceline.speculation.policy import Mode
 from paceline.speculation.schedule import share_prefill
 from paceline.speculation.select import select_across, select_alone
 from paceline.speculation.tree import Selection
+from verifier_service.grammar.masks import Constrained
 from verifier_service.session import Session
 from verifier_service.table import SessionTable
 
@@ -33,6 +34,15 @@ class Entry:
     def reaches_root(self) -> bool:
         """Whether the last row, or the first of a selection, is the session's root."""
         return self.selection is not None or len(self.token_ids) == self.session.missing
+
+    def constrained(self) -> Constrained | None:
+        """The root and what is below it, if a grammar says what may follow them."""
+        matcher = self.session.matcher
+        if matcher is None or not self.reaches_root:
+            return None
+        if self.selection is None:
+            return Constrained(matcher, self.token_ids[-1:], (ROOT,))
+        return Constrained(matcher, self.token_ids, (ROOT, *self.selection.parents))
 
     def rows(self) -> Rows:
         if self.selection is None:
@@ -87,6 +97,12 @@ def _decode_entry(session: Session, selection: Selection) -> Entry:
     if fitting < len(selection.nodes):
         selection = select_alone(session.candidate(fitting))
     return Entry(session, sequence, (session.tree.root.token_id, *selection.token_ids), selection)
+
+
+def constrained_rows(plan: Plan) -> dict[str, Constrained]:
+    """The rows that a grammar speaks about, by session."""
+    rows = ((entry.session.session_id, entry.constrained()) for entry in plan)
+    return {name: constrained for name, constrained in rows if constrained is not None}
 
 
 def _prefill_entries(table: SessionTable) -> Iterator[Entry]:

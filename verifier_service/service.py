@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import ModelRunner
-from paceline.errors import FieldError, UnsupportedParameter
+from paceline.errors import FailedPrecondition, FieldError, PacelineError
 from paceline.messages import (
     AbortSession,
     AuthorizeDrafter,
@@ -31,6 +31,11 @@ from paceline.messages import (
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
+from verifier_service.grammar.compiler import GrammarCompiler
+from verifier_service.grammar.masks import MaskThread
+from verifier_service.grammar.matcher import Matcher
+from verifier_service.openings import Opening, Openings
+from verifier_service.plan import constrained_rows
 from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
 from verifier_service.switch import Switch
@@ -48,8 +53,10 @@ class Verifier:
         cost: CostCurve = FREE,
         clock: Callable[[], float] = time.monotonic,
         synthetic: SyntheticAcceptance | None = None,
+        compiler: GrammarCompiler | None = None,
     ) -> None:
-        """``cost``: what steps of this runner cost, as ``warm_up`` has measured; ``synthetic``: experimental."""
+        """``cost``: what steps of this runner cost, as ``warm_up`` has measured; ``synthetic``: experimental;
+        ``compiler`` None: every grammar is refused."""
         self.model, self.limits = model, limits
         self.changed = threading.Condition()
         self._runner = runner
@@ -57,6 +64,8 @@ class Verifier:
         switch = Switch(cost)
         self._drafting = Drafting(self._table, model.vocabulary_size, switch, clock)
         self._stepper = Stepper(self._table, cost, switch, clock, synthetic)
+        self._compiler = None if synthetic else compiler  # choices that follow drafts would leave any grammar
+        self._openings, self._masks = Openings(), MaskThread()
         self._clock = clock
         self._news = False
 
@@ -65,22 +74,27 @@ class Verifier:
     def command(self, command: DecodeCommand, gateway: GatewayLink) -> None:
         """Carries out a gateway's command; a refused one answers with a rejection event."""
         with self.changed:
-            match command:
-                case OpenSession():
-                    self._open(command, gateway)
-                case AbortSession():
-                    session = self._table.get(command.session_id)
-                    if session and session.epoch == command.epoch:
-                        self._end(session, FinishReason.ABORT)
-                        gateway.send([session.event(self._clock(), None)])
-                case AuthorizeDrafter():
-                    if session := self._table.get(command.session_id):
-                        session.revoked.discard(command.drafter_id)
-                case RevokeDrafter():
-                    self._drafting.revoke(command)
-                case ChangeSession():
-                    self._change(command)
+            self._carry_out(command, gateway)
             self._wake()
+
+    def _carry_out(self, command: DecodeCommand, gateway: GatewayLink) -> None:
+        if self._openings.postpone(command):
+            return
+        match command:
+            case OpenSession():
+                self._open(command, gateway)
+            case AbortSession():
+                session = self._table.get(command.session_id)
+                if session and session.epoch == command.epoch:
+                    self._end(session, FinishReason.ABORT)
+                    gateway.send([session.event(self._clock(), None)])
+            case AuthorizeDrafter():
+                if session := self._table.get(command.session_id):
+                    session.revoked.discard(command.drafter_id)
+            case RevokeDrafter():
+                self._drafting.revoke(command)
+            case ChangeSession():
+                self._change(command)
 
     def gateway_lost(self, gateway: GatewayLink) -> None:
         """A gateway's stream broke: its sessions end."""
@@ -88,6 +102,7 @@ class Verifier:
             for session in self._table:
                 if session.gateway is gateway:
                     self._end(session, FinishReason.ABORT)
+            self._openings.abandon(gateway)
             self._wake()
 
     def _open(self, opening: OpenSession, gateway: GatewayLink) -> None:
@@ -98,8 +113,33 @@ class Verifier:
             return
         if known := self._table.get(opening.session_id):
             self._end(known, FinishReason.ABORT)
-        self._table.add(Session(opening, gateway, self.model, self._clock()))
+        self._openings.discard(opening.session_id)
+        if opening.sampling.grammar is None or self._compiler is None:
+            self._add(opening, gateway, None)
+            return
+        waiting = self._openings.add(opening, gateway)
+        committed = opening.token_ids[opening.prompt_length :]
+        self._compiler.start(opening.sampling, committed, lambda outcome: self._compiled(waiting, outcome))
+
+    def _add(self, opening: OpenSession, gateway: GatewayLink, matcher: Matcher | None) -> None:
+        self._table.add(Session(opening, gateway, self.model, self._clock(), matcher))
         self._drafting.session_opened(opening.session_id)
+
+    def _compiled(self, waiting: Opening, outcome: Matcher | FieldError | PacelineError) -> None:
+        """A grammar is ready, or is not one; its session may have been aborted meanwhile."""
+        with self.changed:
+            if not self._openings.remove(waiting):
+                return
+            opening = waiting.opening
+            if isinstance(outcome, Matcher):
+                self._add(opening, waiting.gateway, outcome)
+                for command in waiting.later:
+                    self._carry_out(command, waiting.gateway)
+            else:
+                status = Status.INVALID_ARGUMENT if isinstance(outcome, FieldError) else Status.INTERNAL
+                rejection = Rejection(opening.session_id, status, str(outcome))
+                waiting.gateway.send([SessionEvent(opening.session_id, opening.epoch, rejected=rejection)])
+            self._wake()
 
     def _refusal(self, opening: OpenSession) -> Rejection | None:
         name = opening.session_id
@@ -107,11 +147,13 @@ class Verifier:
             self._check(opening)
         except FieldError as error:
             return Rejection(name, Status.INVALID_ARGUMENT, str(error))
-        known = self._table.get(name)
+        except FailedPrecondition as error:
+            return Rejection(name, Status.FAILED_PRECONDITION, str(error))
+        known = self._table.get(name) or self._openings.get(name)
         if known and known.epoch >= opening.epoch:
             detail = f"session {name} is already open with epoch {known.epoch}"
             return Rejection(name, Status.FAILED_PRECONDITION, detail)
-        waiting = len(self._table.waiting)
+        waiting = len(self._table.waiting) + len(self._openings)
         if waiting >= self.limits.max_waiting:
             return Rejection(name, Status.RESOURCE_EXHAUSTED, f"{waiting} sessions are waiting already")
         return None
@@ -124,13 +166,15 @@ class Verifier:
         require(length < context, "token_ids", f"{length} tokens", f"fewer than the context's {context}")
         largest = max(opening.token_ids)
         require(largest < self.model.vocabulary_size, "token_ids", largest, f"below {self.model.vocabulary_size}")
-        if opening.sampling.grammar is not None:
-            raise UnsupportedParameter("grammar", opening.sampling.grammar.kind.value, "absent (not supported yet)")
         biased = max((token_id for token_id, _ in opening.sampling.logit_bias), default=0)
         require(biased < self.model.vocabulary_size, "logit_bias", biased, f"ids below {self.model.vocabulary_size}")
         wanted = opening.sampling.max_tokens
         left = wanted is None or opening.prompt_length + wanted > length
         require(left, "max_tokens", wanted, f"more than the {length - opening.prompt_length} tokens already committed")
+        if opening.sampling.grammar is not None:
+            if self._compiler is None:
+                raise FailedPrecondition("grammar: this verifier enforces none")
+            self._compiler.check(opening.sampling.grammar)
         room = self._table.capacity
         require(length < room, "token_ids", f"{length} tokens", f"fewer than the KV cache's {room}")
 
@@ -192,8 +236,9 @@ class Verifier:
             plan = self._stepper.launch()
         if not plan:
             return False
+        masks = self._masks.start(constrained_rows(plan))
         logits = self._runner.forward([entry.rows() for entry in plan])
-        outcomes = self._stepper.decide(plan, logits)
+        outcomes = self._stepper.decide(plan, logits, masks.result())
         with self.changed:
             outbox = self._stepper.commit(plan, outcomes)
         outbox.send()
@@ -220,8 +265,9 @@ class Verifier:
 
     @property
     def busy(self) -> bool:
-        """Whether any session is running or waiting, or blocks are still to be freed."""
-        return self._table.busy
+        """Whether any session is running or waiting, be it for its grammar, or blocks are still to be freed."""
+        with self.changed:
+            return self._table.busy or len(self._openings) > 0
 
     def load(self) -> tuple[int, int, int, int]:
         """Running and waiting sessions, free and total blocks."""

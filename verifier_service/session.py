@@ -23,12 +23,13 @@ from paceline.messages import (
 from paceline.speculation.accept import Decision, NodeCandidates
 from paceline.speculation.estimate import Calibration, MovingAverage
 from paceline.speculation.law import TokenLaw
-from paceline.speculation.merge import DraftSource
+from paceline.speculation.merge import SUREST, DraftSource
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, seconds_to_wait
 from paceline.speculation.prefix import EMPTY, extend_hash
 from paceline.speculation.select import Candidate
-from paceline.speculation.tree import DraftTree, Node, Selection
+from paceline.speculation.tree import DraftTree, Node, Selection, State
+from verifier_service.grammar.matcher import SOURCE, Matcher
 from verifier_service.record import Record, Step
 from verifier_service.timeline import Timeline
 
@@ -74,8 +75,11 @@ class Attachment:
 class Session:
     """State between steps. Only ``commit`` changes the text."""
 
-    def __init__(self, opening: OpenSession, gateway: GatewayLink, model: ModelInfo, now: float) -> None:  # noqa: PLR0915 - state
-        self.opening, self.gateway = opening, gateway
+    def __init__(  # noqa: PLR0915 - state
+        self, opening: OpenSession, gateway: GatewayLink, model: ModelInfo, now: float, matcher: Matcher | None = None
+    ) -> None:
+        """``matcher``: where the text stands in the grammar that it is held to, if any."""
+        self.opening, self.gateway, self.matcher = opening, gateway, matcher
         self.tokens = list(opening.token_ids)
         self.hashes = [EMPTY]
         for token_id in self.tokens:
@@ -83,8 +87,9 @@ class Session:
         self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
         self.noise = NoiseCache(opening.noise_key, model.vocabulary_size)
         own, sampling = opening.sampling.stop_token_ids, opening.sampling
-        self.stop = frozenset(own if sampling.ignore_eos else (*model.stop_token_ids, *own))
-        """Tokens that end the text."""
+        lasting = sampling.ignore_eos and matcher is None
+        self.stop = frozenset(own if lasting else (*model.stop_token_ids, *own))
+        """Tokens that end the text; a grammar lets an ignored one come only where nothing else may."""
         self.law = TokenLaw(sampling, self.noise, self.tokens, opening.prompt_length, model.vocabulary_size, self.stop)
         self.mode = opening.speculation.mode
         self.max_draft_nodes = opening.speculation.max_draft_nodes
@@ -106,6 +111,10 @@ class Session:
         self.record, self.timeline = Record(), Timeline(now)
         if opening.speculation.events:
             self.record.watchers.append(self.timeline.write)
+        self.forced = DraftSource(SOURCE)
+        """What the grammar itself proposes."""
+        if matcher is not None:
+            self.record.sources[SOURCE] = self.forced
         self.reported_at = 0.0
         self.usual_step = MovingAverage()
         """Seconds of its steps that were not prefill."""
@@ -180,6 +189,8 @@ class Session:
         self.in_flight, self.launched_at = True, now
         drafting = {name: a for name, a in self.attachments.items() if a.on and self.mode is not Mode.OFF}
         self.drafting = tuple(drafting)
+        if self.matcher is not None and self.mode is not Mode.OFF:
+            self.drafting = (*drafting, SOURCE)
         overlapped = self.mode is Mode.OVERLAPPED
         self.growing = overlapped and any(attachment.rhythm.growing(now) for attachment in drafting.values())
 
@@ -199,6 +210,7 @@ class Session:
         left = self.tree.expected(self.max_draft_nodes)
         for attachment in self.attachments.values():
             attachment.rhythm.verdict(now, left)
+        self._propose_forced()
 
     def commit(self, selection: Selection, decision: Decision, now: float) -> tuple[tuple[str, ...], ...]:
         """Makes a decision part of the text: the one place where a session's tokens grow. If the client wants to know:
@@ -220,6 +232,8 @@ class Session:
         )
         self._calibrate(selection, accepted)
         self.law.commit(decision.token_ids)
+        if self.matcher is not None:
+            self.matcher.commit(decision.token_ids)
         self.candidates, self.beside = decision.candidates, decision.beside
         for token_id in decision.token_ids:
             self.tokens.append(token_id)
@@ -233,7 +247,28 @@ class Session:
             self.ended = FinishReason.STOP
         elif self.room == 0:
             self.ended = FinishReason.LENGTH
+        else:
+            self._propose_forced()
         return (*(tuple(sorted(node.sources)) for node in accepted), ()) if self.opening.speculation.events else ()
+
+    def _propose_forced(self) -> None:
+        """What the grammar makes come next becomes a chain of nodes like any drafter's."""
+        if self.matcher is None or self.mode is Mode.OFF or not self.max_draft_nodes:
+            return
+        node = self.tree.root
+        for token_id in self.matcher.forced()[: self.opening.speculation.draft_depth]:
+            known = node.children.get(token_id)
+            self.forced.proposed += known is None or SOURCE not in known.sources
+            node, _ = self.tree.add(node, token_id, SUREST, SOURCE)
+
+    def admitted_by_grammar(self, nodes: Sequence[Node]) -> list[Node]:
+        """Those new nodes that the grammar may reach; the others leave the tree."""
+        if self.matcher is None:
+            return list(nodes)
+        for node in nodes:
+            if node.state is State.LIVE and not self.matcher.admits(node.path()):
+                self.tree.drop(node)
+        return [node for node in nodes if node.state is State.LIVE]
 
     def _calibrate(self, selection: Selection, accepted: Sequence[Node]) -> None:
         """Puts to the test what drafters said of the nodes whose parent was accepted."""
@@ -310,4 +345,7 @@ class Session:
         if self.ended is None and (now - self.reported_at < REPORT_SECONDS or self.mode is Mode.OFF):
             return None
         self.reported_at = now
-        return self.record.statistics(lambda name: name in self.attachments and self.attachments[name].pays)
+        return self.record.statistics(self._drafts)
+
+    def _drafts(self, name: str) -> bool:
+        return name == SOURCE or (name in self.attachments and self.attachments[name].pays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from paceline.emulation import SyntheticAcceptance
@@ -14,6 +14,8 @@ from paceline.speculation.cost import CostCurve
 from paceline.speculation.logprobs import token_logprobs
 from paceline.speculation.sampling import NotANumber, best_tokens, check_logits
 from paceline.speculation.tree import Selection
+from verifier_service.grammar.backend import GrammarFailed
+from verifier_service.grammar.matcher import Masks
 from verifier_service.outbox import Outbox
 from verifier_service.plan import Entry, Plan, make_plan
 from verifier_service.session import Session
@@ -67,28 +69,39 @@ class Stepper:
 
     # -- decide --------------------------------------------------------------------------------------------------------
 
-    def decide(self, plan: Plan, logits: Sequence[Logits]) -> list[Outcome]:
-        """What each session's rows mean."""
-        return [self._decide(entry, rows) for entry, rows in zip(plan, logits, strict=True)]
+    def decide(self, plan: Plan, logits: Sequence[Logits], masks: Mapping[str, Masks]) -> list[Outcome]:
+        """What each session's rows mean; ``masks`` are there, by session, for those that are held to a grammar."""
+        return [self._decide(entry, rows, masks) for entry, rows in zip(plan, logits, strict=True)]
 
-    def _decide(self, entry: Entry, logits: Logits) -> Outcome:
+    def _decide(self, entry: Entry, logits: Logits, masks: Mapping[str, Masks]) -> Outcome:
         try:
             if entry.selection is not None:
-                return self._walk(entry.session, entry.token_ids, entry.selection, logits)
+                return self._walk(entry.session, entry.token_ids, entry.selection, logits, masks)
             if entry.reaches_root:
-                return self._walk(entry.session, entry.token_ids[-1:], NOTHING, logits)
+                return self._walk(entry.session, entry.token_ids[-1:], NOTHING, logits, masks)
             check_logits(logits[0])  # what is wrong with any row of a chunk is wrong with all that follow it
             return Computed()
         except NotANumber as error:
             at = f"after {entry.sequence.num_computed_tokens} tokens"
             return Failed(f"the target's logits {error} {at}: its weights, or its dtype, do not bear this text")
+        except GrammarFailed as error:
+            return Failed(f"the grammar cannot be followed after {entry.sequence.num_computed_tokens} tokens: {error}")
 
-    def _walk(self, session: Session, token_ids: Sequence[int], selection: Selection, logits: Logits) -> Decision:
+    def _walk(
+        self,
+        session: Session,
+        token_ids: Sequence[int],
+        selection: Selection,
+        logits: Logits,
+        masks: Mapping[str, Masks],
+    ) -> Decision:
         root = session.tree.root
+        held = None if session.matcher is None else masks[session.session_id]
 
         def choice(row: int) -> int:
             node = selection.nodes[row - 1] if row else root
-            return session.law.choose(logits[row], node.position + 1, node.path())
+            allowed = None if held is None else held.allowed(row)
+            return session.law.choose(logits[row], node.position + 1, node.path(), allowed)
 
         said: Callable[[int], int] = choice
         if self._synthetic is not None:

@@ -119,6 +119,12 @@ class DraftTree:
             self.root = heir
         return committed
 
+    def drop(self, node: Node) -> None:
+        """Kills a live node and all below it."""
+        if node.parent is not None:
+            del node.parent.children[node.token_id]
+            self._kill(node)
+
     def clear(self) -> None:
         """Kills every live node."""
         for child in self.root.children.values():

@@ -207,7 +207,7 @@ BAD_REQUESTS = {
     "token": (wire.gateway.GenerateRequest(tokens={"token_ids": [4096]}), "token_ids = 4096: expected ids below 4096"),
     "drafter": (wire.gateway.GenerateRequest(text="x", speculation={"drafters": ["oracle"]}), "drafters = 'oracle'"),
     "penalty": (wire.gateway.GenerateRequest(text="x", sampling={"presence_penalty": 3}), "presence_penalty = 3.0"),
-    "grammar": (wire.gateway.GenerateRequest(text="x", sampling={"grammar": {"regex": "a"}}), "grammar = 'regex'"),
+    "grammar": (wire.gateway.GenerateRequest(text="x", sampling={"grammar": {"regex": "(a"}}), "regex = '(a'"),
     "bias": (
         wire.gateway.GenerateRequest(text="x", sampling={"logit_bias": {4096: 1.0}}),
         "logit_bias = 4096: expected ids below 4096",
