@@ -16,14 +16,13 @@ import torch
 
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
-from drafter_service.service import Drafter
 from gateway.text import TextCodec
 from paceline.checkpoint import read_tokenizer
 from paceline.embedded import DRAFT, TARGET
 from paceline.emulation import Pace
 from paceline.engine.runner import ModelRunner
 from paceline.engine.warmup import warm_up
-from paceline.loop import DeviceLoop
+from paceline.loop import DeviceLoop, Worker
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import InProcess, make_drafter
@@ -70,12 +69,13 @@ def record() -> dict[str, object]:
     runner.pace, draft.pace = Pace(STEP_SECONDS), Pace(DRAFT_SECONDS)
     cost = warm_up(runner)
     size = runner.config.vocabulary_size
-    drafters: list[Drafter] = [
+    drafters = [
         make_drafter(ModelDrafter(draft), size, "draft"),
         make_drafter(NgramDrafter(), size, "ngram"),
     ]
     world = InProcess(runner, drafters, cost=cost, clock=time.monotonic)
-    loops = [DeviceLoop(str(index), worker, _fail) for index, worker in enumerate((world.verifier, *drafters))]
+    workers: list[Worker] = [world.verifier, *drafters]
+    loops = [DeviceLoop(str(index), worker, _fail) for index, worker in enumerate(workers)]
     for loop in loops:
         loop.start()
     sampling = SamplingParameters(max_tokens=TOKENS, temperature=TEMPERATURE, ignore_eos=True)
