@@ -291,12 +291,24 @@ def test_workers_are_watched(page: Page, script: Script) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits_a_narrow_screen(scheme: str, page: Page) -> None:
+    """Nothing is cut off and nothing lies over anything else, even on 360 pixels."""
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 360, "height": 700})
     generate(page)
     status(page, "Done")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+    cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+    assert page.locator(".panel, label").evaluate_all(cut) == []
     assert page.evaluate(HIT_PIXELS) > 20
+
+
+def test_the_strip_is_as_wide_as_the_page(page: Page) -> None:
+    ready(page)
+    wide = "one => one.getBoundingClientRect().width"
+    assert page.locator(".overlap").evaluate(wide) > 1200
+    tops = page.locator(".overlap ~ .panel").evaluate_all("all => all.map((one) => one.getBoundingClientRect().top)")
+    assert len(tops) == 3
+    assert len(set(tops)) == 1
 
 
 def test_a_long_record_is_drawn_where_it_is_looked_at(page: Page) -> None:
