@@ -25,7 +25,7 @@ export class Answer {
     for (const token of tokens) {
       this.tokens += 1;
       this.guessed += token.drafters.length > 0;
-      if (token.text) this.texts.set(token.id, token.text);
+      if (token.text && !this.texts.has(token.id)) this.texts.set(token.id, token.text);
       const who = token.drafters.join(" and ");
       this.counts.set(who, { drafters: token.drafters, count: (this.counts.get(who)?.count ?? 0) + 1 });
       if (token.text) written.append(this.#token(token));
@@ -49,16 +49,20 @@ export class Answer {
   /** A line for the first drafter and one for the second: more would not be told apart. */
   #classes(drafters) {
     const [first, second] = drafters.map(this.slotOf);
-    return ["token", ...(first === undefined ? [] : [`by-${first}`]), ...(second === undefined ? [] : [`and-${second}`])].join(" ");
+    const classes = ["token"];
+    if (first !== undefined) classes.push(`by-${first}`);
+    if (second !== undefined) classes.push(`and-${second}`);
+    return classes.join(" ");
   }
 
   #writeLegend() {
-    const entries = [...this.counts].sort(([, one], [, other]) => one.drafters.length - other.drafters.length || other.count - one.count);
-    this.legend.replaceChildren(...entries.map(([who, { drafters, count }]) => {
+    const entries = [...this.counts].sort(([, one], [, other]) => one.drafters.length - other.drafters.length);
+    const items = entries.map(([who, { drafters, count }]) => {
       const item = document.createElement("li");
       item.append(span(this.#classes(drafters), who || "target itself"), ` ${count}`);
       return item;
-    }));
+    });
+    this.legend.replaceChildren(...items);
   }
 }
 

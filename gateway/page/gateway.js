@@ -80,12 +80,21 @@ async function ask(path, options = {}) {
 
 function inWords(status, error, retryAfter, hadKey = false) {
   const said = error.message ?? `it answered with status ${status}`;
-  const about = { status, field: error.param ?? null };
-  if (status === 401) return new Problem(hadKey ? "The gateway does not know this API key." : "This gateway needs an API key.", about);
-  if (status === 429) return new Problem(`The gateway is busy${retryAfter ? `; try again in ${retryAfter} s` : ""}: ${said}`, about);
-  if (status === 400 || status === 422) {
-    const field = about.field && !said.includes(about.field) ? `${about.field}: ` : "";
-    return new Problem(`The request was not accepted. ${field}${said}`, about);
+  return new Problem(words(status, error.param, said, { retryAfter, hadKey }), { status, field: error.param ?? null });
+}
+
+function words(status, field, said, { retryAfter, hadKey }) {
+  switch (status) {
+    case 0:
+      return `The answer broke off: ${said}`;
+    case 400:
+    case 422:
+      return `The request was not accepted. ${field && !said.includes(field) ? `${field}: ` : ""}${said}`;
+    case 401:
+      return hadKey ? "The gateway does not know this API key." : "This gateway needs an API key.";
+    case 429:
+      return `The gateway is busy${retryAfter ? `, try again in ${retryAfter} s` : ""}: ${said}`;
+    default:
+      return `The gateway could not answer: ${said}`;
   }
-  return new Problem(status ? `The gateway could not answer: ${said}` : `The answer broke off: ${said}`, about);
 }

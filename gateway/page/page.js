@@ -119,7 +119,8 @@ function speed() {
 
 /** Of the verifier and the drafters that took part, per hour; 0 where no prices are set. */
 function pricePerHour() {
-  const verifier = known.find((worker) => worker.role === "verifier" && worker.healthy && worker.model === at("model").value);
+  const serves = ({ role, healthy, model }) => role === "verifier" && healthy && model === at("model").value;
+  const verifier = known.find(serves);
   const drafting = new Set(strip.record.acceptance().map(({ name }) => name));
   const took = known.filter((worker) => worker === verifier || (worker.role === "drafter" && drafting.has(worker.id)));
   return took.reduce((sum, worker) => sum + (worker.price_per_hour ?? 0), 0);
@@ -144,7 +145,8 @@ function acceptanceRow({ name, verified, accepted }) {
   const meter = document.createElement("meter");
   meter.value = share;
   meter.setAttribute("aria-hidden", "true");
-  return row([[drafter]], [accepted, "number"], [verified, "number"], [[meter, verified ? `${Math.round(100 * share)}\u00a0%` : "–"], "rate"]);
+  const rate = [meter, verified ? `${Math.round(100 * share)} %` : "–"];
+  return row([[drafter]], [accepted, "number"], [verified, "number"], [rate, "rate"]);
 }
 
 function row(...cells) {

@@ -25,7 +25,7 @@ export class Picture {
     this.colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
     this.height = heightOf(record.lanes.size);
     this.pen = new Pen(context, this.colours);
-    this.marks = new Map(); // where each node is drawn
+    [this.drafted, this.checked] = [new Map(), new Map()]; // where each node is drawn, in lanes and in steps
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     context.clearRect(0, 0, width, this.height);
   }
@@ -55,7 +55,7 @@ export class Picture {
     }
   }
 
-  /** Calls `draw` with each item that can be seen and where its times lie; those of less than a pixel are passed over. */
+  /** Calls `draw` with each item that can be seen and where its times lie; less than a pixel is passed over. */
   #visible(items, first, draw) {
     let drawnTo = -Infinity;
     for (let index = firstAfter(items, this.from); index < items.length; index += 1) {
@@ -73,18 +73,19 @@ export class Picture {
       if (start > idle) this.pen.line(idle, bar + BAR / 2, start, bar + BAR / 2, tint, [1, 3]);
       this.pen.box(Math.min(start, end - 2), bar, Math.max(2, end - start - 1), BAR, tint, 2);
       const columns = Math.max(1, Math.floor((end - Math.max(start, drawnTo)) / PITCH));
-      this.#stack(item.nodes, end - PITCH / 2, bar - PITCH / 2 - 1, { columns, high: MARKS / PITCH, leftwards: true, tint });
+      const shape = { columns, high: MARKS / PITCH, leftwards: true, tint };
+      this.#stack(item.nodes, end - PITCH / 2, bar - PITCH / 2 - 1, shape, this.drafted);
     });
     this.#label(lane.name, top, tint);
   }
 
   /** Marks of nodes in columns, hits first; where there are too many, those not verified are left out first. */
-  #stack(nodes, x, y, { columns, high, leftwards = false, tint = "" }) {
+  #stack(nodes, x, y, { columns, high, leftwards = false, tint }, places) {
     const ranked = [...nodes].sort((one, other) => FATES[one.fate] - FATES[other.fate]);
     ranked.slice(0, columns * high).forEach((node, index) => {
       const aside = Math.floor(index / high) * PITCH;
       const at = [leftwards ? x - aside : x + aside, y - (index % high) * PITCH];
-      this.marks.set(node.id, [...(this.marks.get(node.id) ?? []), at]);
+      places.set(node.id, [...(places.get(node.id) ?? []), at]);
       this.pen.mark(node.fate, ...at, tint);
     });
   }
@@ -107,7 +108,8 @@ export class Picture {
     const rows = width > 44 ? `${step.rows} ${step.rows === 1 ? "row" : "rows"}` : `${step.rows}`;
     this.pen.words(rows, x + 5, y + 12, this.colours.ink, { room: width - 6 });
     const columns = Math.floor((width - 6) / PITCH);
-    this.#stack([...step.hits, ...step.misses], x + 8, y + BLOCK - PITCH / 2 - 3, { columns, high: 3 });
+    const shape = { columns, high: 3 };
+    this.#stack([...step.hits, ...step.misses], x + 8, y + BLOCK - PITCH / 2 - 3, shape, this.checked);
     this.#emitted(step, x + 1, y + BLOCK + 13, width);
   }
 
@@ -123,14 +125,15 @@ export class Picture {
     });
   }
 
-  /** A frame for the item that is pointed at, and rings round its nodes wherever they are drawn. */
+  /** A frame for the item that is pointed at, and rings round its nodes where they were drafted or checked. */
   #outline(item) {
     const rows = [...this.record.lanes.keys()], row = item.lane ? rows.indexOf(item.lane.name) : rows.length;
     const [start, end] = [item.start, item.end].map((at) => this.#x(at));
     const high = item.lane ? MARKS + BAR : BLOCK;
     this.pen.frame(start - 1, AXIS + row * LANE + LABEL - 1, Math.max(4, end - start + 1), high + 2);
+    const places = item.lane ? this.checked : this.drafted;
     for (const node of item.nodes ?? [...item.hits, ...item.misses]) {
-      for (const [x, y] of this.marks.get(node.id) ?? []) this.pen.ring(x, y);
+      for (const [x, y] of places.get(node.id) ?? []) this.pen.ring(x, y);
     }
   }
 

@@ -1,8 +1,8 @@
 // A session's event record, put together as it comes.
 //
-// An arrival is {type: "arrival", at, drafter, nodes: [[id, parent, token, position, log_score], …], idle, busy}; a step
-// is {type: "step", rooted, launched, decided, verified: [id, …], accepted: [id, …], token_ids, position}. Times are
-// seconds since the session was opened.
+// An arrival is {type: "arrival", at, drafter, nodes: [[id, parent, token, position, log_score], …], idle, busy}, a step
+// {type: "step", rooted, launched, decided, verified: [id, …], accepted: [id, …], token_ids, position}. Times are
+// seconds since the session was opened; a node that a second drafter proposes comes again with its id.
 
 /** Lanes of arrivals by drafter, and steps; items lie in the order of their `end`. */
 export class SessionRecord {

@@ -10,7 +10,7 @@ const FIRST_SCALE = 1500, MAX_SCALE = 2e5; // pixels per second
 const MAX_PIXELS = 30e6; // a browser lays out nothing wider
 const ZOOM = 1.6;
 const MOST_NAMED = 10;
-const KEYS = "Left and right go through what happened, up and down from lane to lane; plus and minus zoom, 0 shows all.";
+const KEYS = "Left and right go from event to event, up and down from lane to lane; plus and minus zoom, 0 shows all.";
 const LEGEND = [
   ["●", "hit", "hit: guessed, verified, accepted"],
   ["×", "miss", "miss: verified, not accepted"],
@@ -70,7 +70,8 @@ export class Strip {
     this.tip = make("div", { className: "strip-tip", hidden: true, ariaHidden: "true" });
     this.spoken = make("p", { className: "unseen", ariaLive: "polite" });
     const help = make("p", { className: "unseen", id: `${element.id}-help` }, KEYS);
-    this.scroller = make("div", { className: "strip-scroll", tabIndex: 0, ariaRoleDescription: "timeline" }, this.track);
+    this.scroller = make("div", { className: "strip-scroll", tabIndex: 0 }, this.track);
+    this.scroller.ariaRoleDescription = "timeline";
     this.scroller.setAttribute("role", "application");
     this.scroller.setAttribute("aria-describedby", help.id);
     element.classList.add("strip");
@@ -79,9 +80,10 @@ export class Strip {
   }
 
   #foot() {
-    const legend = LEGEND.map(([mark, name, says]) =>
-      make("span", { className: "strip-key" }, make("i", { className: `mark-${name}`, ariaHidden: "true" }, mark), says),
-    );
+    const legend = LEGEND.map(([face, name, says]) => {
+      const mark = make("i", { className: `mark-${name}`, ariaHidden: "true" }, face);
+      return make("span", { className: "strip-key" }, mark, says);
+    });
     const button = (face, says, press) => {
       const made = make("button", { type: "button", ariaLabel: says }, face);
       made.addEventListener("click", press);
@@ -92,8 +94,8 @@ export class Strip {
       button("+", "zoom in", () => this.#zoomTo(this.scale * ZOOM)),
       button("all", "show all", () => this.#zoomTo(0)),
     ];
-    const [left, right] = [make("div", { className: "strip-keys" }, ...legend), make("div", { className: "strip-zoom" }, ...zoom)];
-    return make("div", { className: "strip-foot" }, left, right);
+    const keys = make("div", { className: "strip-keys" }, ...legend);
+    return make("div", { className: "strip-foot" }, keys, make("div", { className: "strip-zoom" }, ...zoom));
   }
 
   #listen() {

@@ -49,7 +49,7 @@ class Script:
     api_key: str | None = None
     refusal: Refusal | None = None
     prices: bool = True
-    speed: float = 8.0
+    speed: float = 20.0
     """How many times as fast as it was."""
     first_text: str | None = None
     """Instead of the first token's."""
@@ -57,6 +57,8 @@ class Script:
     """Chunks after which the connection closes."""
     fail_after: int | None = None
     """Chunks after which an error comes in the stream."""
+    away: set[str] = field(default_factory=set)
+    """Workers that are not healthy."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
     """The client closed its connection before the end."""
@@ -91,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     script: Script
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+    def log_message(self, *said: object) -> None:
         """Tests have no use for a log."""
 
     def do_GET(self) -> None:
@@ -145,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
             names = ("id", "role", "kind", "model", "price_per_hour", "sessions")
             listed = [dict(zip(names, worker, strict=True)) for worker in WORKERS]
             for worker in listed:
-                worker |= {"healthy": True, "max_sessions": 256}
+                worker |= {"healthy": worker["id"] not in self.script.away, "max_sessions": 256}
                 if not self.script.prices:
                     worker["price_per_hour"] = 0.0
         self._send(200, json.dumps({"object": "list", "data": listed}).encode(), "application/json")
