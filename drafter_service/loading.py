@@ -57,6 +57,7 @@ def load_drafter(config: DrafterConfig) -> Loaded:
             attached_sessions=drafter.attached_sessions,
             max_context=built.max_context,
             incarnation=drafter.incarnation,
+            verifiers=config.verifiers,
         )
 
     return Loaded(drafter, describe)

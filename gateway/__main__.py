@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from gateway.callers import Callers
 from gateway.config import GatewayConfig
 from gateway.service import Gateway
 from gateway.servicer import GatewayServicer
@@ -25,12 +26,14 @@ DRAFTER_PATIENCE_SECONDS = 10.0
 
 async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     """Connects to the workers, listens, and is ready when a verifier is there and the drafters had time to be."""
+    callers = Callers.load(config.api_keys) if config.api_keys else Callers()
     verifiers = [VerifierWorker(address) for address in config.verifiers]
     drafters = [DrafterWorker(address) for address in config.drafters]
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
     await start_all(workers)
+    gateway = Gateway(verifiers, drafters, config.bounds, config.sessions_per_verifier)
     server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
-    wire.add_gateway(GatewayServicer(Gateway(verifiers, drafters)), server.server)
+    wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)

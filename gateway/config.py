@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from gateway.admission import Bounds
 from paceline.settings import setting
 from paceline.speculation.fields import require
 
@@ -17,9 +19,21 @@ class GatewayConfig:
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
     port: int = setting("gRPC port; 0 takes a free one", 50051)
     name: str = setting("name of this gateway", "gateway")
+    api_keys: Path | None = setting("file of the keys that are let in ('paceline keys add'); none: everybody is", None)
+    queue_requests: int = setting("requests to a model that wait for a slot, at most", Bounds.requests)
+    queue_tokens: int = setting("tokens that they may have, prompts and max_tokens together", Bounds.tokens)
+    queue_seconds: float = setting("longest wait; who would wait longer is refused at once", Bounds.wait_seconds)
+    sessions_per_verifier: int = setting("sessions that run at a verifier, at most; 0: as many as it takes", 0)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         require(bool(self.verifiers), "verifiers", "", "at least one address")
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+        most = self.sessions_per_verifier
+        require(most >= 0, "sessions_per_verifier", most, "0 or more")
+        Bounds(self.queue_requests, self.queue_tokens, self.queue_seconds)
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.queue_requests, self.queue_tokens, self.queue_seconds)

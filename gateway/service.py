@@ -6,11 +6,16 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from gateway.admission import Admission, Bounds, Demand, enter
+from gateway.callers import ANONYMOUS, Caller
 from gateway.coordinator import Coordinator, Crew
-from gateway.text import Detokenizer
+from gateway.mailbox import Mailbox
+from gateway.routing import Candidate, Router
+from gateway.text import Detokenizer, TextCodec
 from gateway.workers import DrafterWorker, VerifierWorker
 from paceline.emulation import SYNTHETIC
 from paceline.errors import (
@@ -41,12 +46,18 @@ from paceline.messages import (
 )
 from paceline.speculation.fields import FieldError, require
 from paceline.speculation.noise import noise_key
+from paceline.speculation.policy import NO_SCOPE
+
+TextT = TypeVar("TextT")
 
 START_TIMEOUT_SECONDS = 5.0
 """How long a request waits for a verifier to be there."""
 
 MAX_CHARACTERS_PER_TOKEN = 64
 """Longer texts than this times the context are refused before they are tokenized."""
+
+LONG_CHARACTERS = 4096
+"""Longer texts are tokenized beside the event loop: 4,096 characters take a millisecond, 100,000 take 45."""
 
 _REFUSALS: dict[Status, type[PacelineError]] = {
     Status.NOT_FOUND: NotFound,
@@ -72,7 +83,7 @@ class Running:
 
     opening: OpenSession
     verifier: VerifierWorker
-    events: asyncio.Queue[SessionEvent]
+    events: Mailbox
     crew: Crew
     started: float
     first_token_at: float = 0.0
@@ -81,32 +92,57 @@ class Running:
 
 
 class Gateway:
-    """Routes requests to workers of a fixed topology."""
+    """Admits requests and routes them to workers of a fixed topology."""
 
-    def __init__(self, verifiers: Sequence[VerifierWorker], drafters: Sequence[DrafterWorker]) -> None:
+    def __init__(
+        self,
+        verifiers: Sequence[VerifierWorker],
+        drafters: Sequence[DrafterWorker],
+        bounds: Bounds | None = None,
+        sessions_per_verifier: int = 0,
+    ) -> None:
+        """``sessions_per_verifier``: that run at a time, at most; 0: as many as it says that it takes."""
         self.verifiers, self.drafters = list(verifiers), list(drafters)
+        self.admission = Admission(bounds or Bounds(), self._slots)
+        self._sessions_per_verifier = sessions_per_verifier
+        self._router = Router()
         self._coordinator = Coordinator(drafters)
         self._running: dict[str, Running] = {}
+        for worker in self.verifiers:
+            worker.on_change = self._fleet_changed
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
 
-    async def generate(self, request: Generate) -> AsyncIterator[Chunk]:
-        """Streams the answer; leaving the iteration early ends the session everywhere."""
+    async def generate(self, request: Generate, caller: Caller = ANONYMOUS) -> AsyncIterator[Chunk]:
+        """Streams the answer; leaving the iteration early ends the session everywhere.
+
+        Raises ``ResourceExhausted`` at once, with a fair time to come back, where it would have to wait too long.
+        """
         started = time.monotonic()
-        verifier = await self._route(request.model)
+        model, codec = await self._model(request.model)
+        demand = Demand(model.name, caller, caller.priority_for(request.priority))
+        self.admission.check(demand)  # rather before a long prompt is tokenized than after it
         seed = request.seed if request.seed is not None else secrets.randbits(63)
-        opening = self._opening(request, verifier, seed)
-        prediction = self._prediction(request.speculation.prediction, verifier)
-        events = verifier.open(opening)
-        crew = self._coordinator.crew(opening, verifier, _model_of(verifier), prediction)
-        running = Running(opening, verifier, events, crew, started)
-        self._running[opening.session_id] = running
-        try:
-            yield Chunk(opening.session_id, seed=seed)
-            async for chunk in self._stream(running):
-                yield chunk
-        finally:
-            self._close(running)
+        opening = await self._opening(request, caller, model, codec, seed)
+        prediction = await self._prediction(request.speculation.prediction, model, codec)
+        wanted, length = request.sampling.max_tokens, opening.prompt_length
+        room = model.max_context - length
+        demand = replace(demand, prompt_tokens=length, max_tokens=None if wanted is None else min(wanted, room))
+        async with enter(self.admission, demand) as place:
+            verifier = self._route(opening)
+            reader = asyncio.current_task()
+            events = Mailbox(lambda tokens: self.admission.leave(place, tokens), reader)
+            verifier.open(opening, events)
+            crew = self._coordinator.crew(opening, verifier, model, prediction)
+            running = Running(opening, verifier, events, crew, started)
+            self._running[opening.session_id] = running
+            try:
+                yield Chunk(opening.session_id, seed=seed)
+                async for chunk in self._stream(running):
+                    yield chunk
+            finally:
+                self._close(running)
+                self.admission.leave(place, events.tokens)
 
     def abort(self, session_id: str) -> None:
         """Ends a running session; its stream ends with finish reason abort."""
@@ -128,58 +164,92 @@ class Gateway:
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
-    async def _route(self, model: str) -> VerifierWorker:
+    async def _model(self, name: str) -> tuple[ModelInfo, TextCodec]:
+        """The model that is meant and its tokenizer, as soon as a verifier that has it is there."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
-            healthy = [worker for worker in self.verifiers if worker.healthy]
-            fitting = [worker for worker in healthy if not model or _model_of(worker).name == model]
-            if fitting:
-                return min(fitting, key=lambda worker: worker.load)
-            if healthy and all(worker.healthy for worker in self.verifiers):
-                names = ", ".join(info.name for info in self.models())
-                raise NotFound(f"model = {model!r}: expected one of {names}")
+            names = [info.name for info in self.models()]
+            require(bool(name) or len(names) < 2, "model", name, f"one of {', '.join(names)}")
+            for worker in self.verifiers:
+                if worker.healthy and worker.codec and name in ("", _model_of(worker).name):
+                    return _model_of(worker), worker.codec
+            if names and all(worker.healthy for worker in self.verifiers):
+                raise NotFound(f"model = {name!r}: expected one of {', '.join(names)}")
             if time.monotonic() > deadline:
                 raise Unavailable("no verifier is reachable")
             await asyncio.sleep(0.05)
 
-    def _opening(self, request: Generate, verifier: VerifierWorker, seed: int) -> OpenSession:
-        model, prompt = _model_of(verifier), self._encode(request, verifier)
+    def _serving(self, model: str) -> list[VerifierWorker]:
+        return [worker for worker in self.verifiers if worker.healthy and _model_of(worker).name == model]
+
+    def _capacity(self, worker: VerifierWorker) -> int:
+        assert worker.description is not None, "a healthy verifier has described itself"
+        takes, most = worker.description.max_sessions, self._sessions_per_verifier
+        return min(takes, most) if most else takes
+
+    def _slots(self, model: str) -> int:
+        """Sessions of ours that the model's verifiers take together, beside those of other gateways."""
+        return sum(max(0, self._capacity(worker) - worker.others) for worker in self._serving(model))
+
+    def _fleet_changed(self) -> None:
+        for model in self.models():
+            self.admission.fill(model.name)
+
+    def _route(self, opening: OpenSession) -> VerifierWorker:
+        serving = {worker.address: worker for worker in self._serving(opening.model)}
+        if not serving:
+            raise Unavailable(f"no verifier of {opening.model} is reachable")
+        candidates = [Candidate(name, worker.sessions, self._capacity(worker)) for name, worker in serving.items()]
+        scope = opening.speculation.cache_scope
+        shared = () if scope == NO_SCOPE else opening.token_ids
+        return serving[self._router.route(shared, scope, candidates)]
+
+    async def _opening(
+        self, request: Generate, caller: Caller, model: ModelInfo, codec: TextCodec, seed: int
+    ) -> OpenSession:
+        prompt = await self._encode(request, model, codec)
         require(bool(prompt), "prompt", request.text or "", "at least one token")
         require(len(prompt) < model.max_context, "prompt", f"{len(prompt)} tokens", f"fewer than {model.max_context}")
         largest = max(prompt)
         require(largest < model.vocabulary_size, "token_ids", largest, f"ids below {model.vocabulary_size}")
-        self._check_names(request.speculation.drafters or ())
+        self._check_names(request.speculation.drafters or (), model.name)
+        scope = caller.cache_scope(request.speculation.cache_scope)
         return OpenSession(
             session_id=uuid.uuid4().hex,
             epoch=1,
             token_ids=tuple(prompt),
             prompt_length=len(prompt),
             sampling=request.sampling,
-            speculation=replace(request.speculation, prediction=""),  # only drafters have a use for it
+            speculation=replace(
+                request.speculation, prediction="", cache_scope=scope
+            ),  # only drafters have a use for it
             noise_key=noise_key(seed, request.choice_index, prompt),
             session_secret=secrets.token_bytes(32),
-            priority=request.priority,
-            model=request.model,
+            priority=caller.priority_for(request.priority),
+            model=model.name,
         )
 
-    def _encode(self, request: Generate, verifier: VerifierWorker) -> list[int]:
-        assert verifier.codec is not None, "a healthy verifier has given us its tokenizer"
+    async def _encode(self, request: Generate, model: ModelInfo, codec: TextCodec) -> list[int]:
         if request.token_ids is not None:
             return list(request.token_ids)
         if request.chat is not None:
             require(bool(request.chat), "messages", [], "at least one message")
-            return verifier.codec.encode_chat(request.chat)
-        _check_length("prompt", request.text or "", verifier)
-        return verifier.codec.encode(request.text or "")
+            characters = sum(len(message.content) for message in request.chat)
+            _check_length("messages", characters, model)
+            return await _beside(characters, codec.encode_chat, request.chat)
+        text = request.text or ""
+        _check_length("prompt", len(text), model)
+        return await _beside(len(text), codec.encode, text)
 
-    def _prediction(self, text: str, verifier: VerifierWorker) -> tuple[int, ...]:
+    async def _prediction(self, text: str, model: ModelInfo, codec: TextCodec) -> tuple[int, ...]:
         """The client's guess at the text, in tokens."""
-        assert verifier.codec is not None, "a healthy verifier has given us its tokenizer"
-        _check_length("prediction", text, verifier)
-        return tuple(verifier.codec.encode(text)) if text else ()
+        _check_length("prediction", len(text), model)
+        return tuple(await _beside(len(text), codec.encode, text)) if text else ()
 
-    def _check_names(self, names: Sequence[str]) -> None:
-        known = {worker.description.drafter_id for worker in self.drafters if worker.description}
+    def _check_names(self, names: Sequence[str], model: str) -> None:
+        addresses = [worker.address for worker in self.verifiers if model == _name_of(worker)]
+        described = [worker.description for worker in self.drafters if worker.description]
+        known = {drafter.drafter_id for drafter in described if any(map(drafter.drafts_for, addresses))}
         for name in names:
             require(
                 name in known, "drafters", name, f"one of {', '.join(sorted(known)) or 'none, there are no drafters'}"
@@ -227,6 +297,7 @@ class Gateway:
 
     def _close(self, running: Running) -> None:
         running.crew.close()
+        running.events.close()
         session_id = running.opening.session_id
         running.verifier.forget(session_id)
         if running.verifier.healthy:
@@ -234,9 +305,14 @@ class Gateway:
         self._running.pop(session_id, None)
 
 
-def _check_length(field: str, text: str, verifier: VerifierWorker) -> None:
-    most = MAX_CHARACTERS_PER_TOKEN * _model_of(verifier).max_context
-    require(len(text) <= most, field, f"{len(text)} characters", f"at most {most}")
+def _check_length(field: str, characters: int, model: ModelInfo) -> None:
+    most = MAX_CHARACTERS_PER_TOKEN * model.max_context
+    require(characters <= most, field, f"{characters} characters", f"at most {most}")
+
+
+async def _beside(characters: int, encode: Callable[[TextT], list[int]], text: TextT) -> list[int]:
+    """Tokenizes, a long text in a thread: nobody else's stream shall wait for it."""
+    return await asyncio.to_thread(encode, text) if characters > LONG_CHARACTERS else encode(text)
 
 
 def _completion(running: Running, event: SessionEvent) -> Completion:
@@ -268,6 +344,10 @@ def _refusal(rejection: Rejection) -> Exception:
     if rejection.status is Status.INVALID_ARGUMENT:
         return RefusedRequest(rejection.detail)
     return _REFUSALS.get(rejection.status, PacelineError)(rejection.detail)
+
+
+def _name_of(worker: VerifierWorker) -> str | None:
+    return worker.description.model.name if worker.description else None
 
 
 def _model_of(worker: VerifierWorker) -> ModelInfo:

@@ -120,14 +120,17 @@ class LocalCluster:
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        drafter_addresses: list[str] = []
         verifier_addresses: list[str] = []
+        drafters_of: dict[str, list[str]] = {}
         verifier_threads = _verifier_threads(self.topology)
         for model in self.topology.models:
             verifiers = self._start_verifiers(model, verifier_threads)
             verifier_addresses += verifiers
             for name in model.drafters:
-                drafter_addresses += self._start_drafters(name, self.topology.drafters[name], verifiers)
+                drafters_of.setdefault(name, []).extend(verifiers)
+        drafter_addresses: list[str] = []
+        for name, served in drafters_of.items():  # one process for all the targets that name its pool
+            drafter_addresses += self._start_drafters(name, self.topology.drafters[name], served)
         port = 0 if self._free_ports else self.topology.gateway.grpc
         arguments = ["--verifiers", ",".join(verifier_addresses)]
         if drafter_addresses:
@@ -139,11 +142,16 @@ class LocalCluster:
         arguments = ["--target", model.target, "--model", model.id, "--device", pool.device, "--dtype", pool.dtype]
         arguments += ["--numerics", pool.numerics, "--emulate-step-time", pool.emulate_step_time]
         arguments += ["--emulate-acceptance", pool.emulate_acceptance]
-        names = _replica_names(model.verifiers, pool.replicas)
+        names = _replica_names(self._verifiers_name(model), pool.replicas)
         return [
             self._spawn(name, "verifier_service", [*arguments, "--name", name, "--threads", str(threads)])
             for name in names
         ]
+
+    def _verifiers_name(self, model: ModelRoute) -> str:
+        """A pool that several models name is started for each of them."""
+        shared = sum(other.verifiers == model.verifiers for other in self.topology.models) > 1
+        return f"{model.verifiers}-{model.id}" if shared else model.verifiers
 
     def _start_drafters(self, pool_name: str, pool: DrafterPool, verifiers: Sequence[str]) -> list[str]:
         arguments = ["--kind", pool.kind, "--verifiers", ",".join(verifiers), "--device", pool.device]
@@ -210,7 +218,8 @@ def _snapshot(pool: DrafterPool, name: str) -> list[str]:
 def _verifier_threads(topology: Topology) -> int:
     """Threads of all processes add up to the cores: one for each model drafter, one for all event loops together, the
     rest for the verifiers."""
-    models = sum(topology.drafters[name].kind in MODEL_KINDS for model in topology.models for name in model.drafters)
+    pools = [topology.drafters[name] for name in {name for model in topology.models for name in model.drafters}]
+    models = sum(pool.replicas for pool in pools if pool.kind in MODEL_KINDS)
     verifiers = max(1, sum(topology.verifiers[model.verifiers].replicas for model in topology.models))
     return max(1, ((os.cpu_count() or 1) - models - 1) // verifiers)
 
