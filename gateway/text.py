@@ -65,14 +65,14 @@ class Detokenizer:
         self._token_ids: list[int] = []
         self._length = 0
 
-    def add(self, token_ids: Sequence[int]) -> str:
-        """The text that these tokens complete; empty while a character is unfinished or there is no tokenizer."""
+    def add(self, token_ids: Sequence[int]) -> list[str]:
+        """The text that each token completes; empty while a character is unfinished or there is no tokenizer."""
         if self._tokenizer is None:
-            return ""
+            return [""] * len(token_ids)
         self._token_ids.extend(token_ids)
-        text = "".join(self._step(self._tokenizer, token_id) for token_id in token_ids)
-        self._length += len(text)
-        return text
+        pieces = [self._step(self._tokenizer, token_id) for token_id in token_ids]
+        self._length += sum(map(len, pieces))
+        return pieces
 
     def _step(self, tokenizer: Tokenizer, token_id: int) -> str:
         try:

@@ -219,7 +219,7 @@ class LLM:
 
     def _text(self, token_ids: tuple[int, ...]) -> str:
         detokenizer = self._codec.detokenizer()
-        return detokenizer.add(token_ids) + detokenizer.flush()
+        return "".join(detokenizer.add(token_ids)) + detokenizer.flush()
 
 
 def _several(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -16,8 +16,8 @@ from paceline.speculation.sampling import SamplingParameters
 
 GRAMMAR = Grammar(GrammarKind.CHOICES, '["a"]', "llguidance")
 SAMPLING = SamplingParameters(
-    5, 0.7, 0.9, 40, 0.01, (3, 4), presence_penalty=0.5, frequency_penalty=-0.25, repetition_penalty=1.5, ignore_eos=True,
-    logit_bias=((3, -1.5), (9, 100.0)), min_tokens=2, logprobs=3, grammar=GRAMMAR,
+    5, 0.7, 0.9, 40, 0.01, (3, 4), ignore_eos=True, presence_penalty=0.5, frequency_penalty=-0.25,
+    repetition_penalty=1.5, logit_bias=((3, -1.5), (9, 100.0)), min_tokens=2, logprobs=3, grammar=GRAMMAR,
 )  # fmt: skip
 SPECULATION = SpeculationParameters(Mode.LOCKSTEP, Shape.CHAIN, 9, 5, 2, ("a", "b"), "scope", "guess", events=True)
 LOGPROBS = (TokenLogprobs(-0.5, ((7, -0.5), (2, -1.25))), TokenLogprobs(-2.0))

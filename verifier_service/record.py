@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paceline.messages import DrafterStatistics, OverlapStatistics
 from paceline.speculation.merge import DraftSource
@@ -51,6 +51,7 @@ class _Totals:
     verifier_wait_seconds: float = 0.0
     drafter_idle_seconds: float = 0.0
     step_seconds: float = 0.0
+    acceptance_histogram: list[int] = field(default_factory=list)
 
 
 class Record:
@@ -80,6 +81,9 @@ class Record:
         totals.post_verify_nodes += sum(node.post_verify for node in step.accepted)
         totals.verifier_wait_seconds += step.launched_at - step.rooted_at
         totals.step_seconds += step.decided_at - step.launched_at
+        histogram, accepted = totals.acceptance_histogram, len(step.accepted)
+        histogram.extend([0] * (accepted + 1 - len(histogram)))
+        histogram[accepted] += 1
         for drafter_id in step.drafters:
             self.sources[drafter_id].steps += 1
         for node in step.verified:
@@ -103,4 +107,5 @@ class Record:
             )
             for name, s in sorted(self.sources.items())
         )
-        return OverlapStatistics(drafters=drafters, **vars(self._totals))
+        totals = vars(self._totals) | {"acceptance_histogram": tuple(self._totals.acceptance_histogram)}
+        return OverlapStatistics(drafters=drafters, **totals)

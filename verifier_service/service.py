@@ -56,7 +56,7 @@ class Verifier:
         self._table = SessionTable(runner, limits, clock)
         switch = Switch(cost)
         self._drafting = Drafting(self._table, model.vocabulary_size, switch, clock)
-        self._stepper = Stepper(self._table, model.stop_token_ids, cost, switch, clock, synthetic)
+        self._stepper = Stepper(self._table, cost, switch, clock, synthetic)
         self._clock = clock
         self._news = False
 
@@ -72,6 +72,7 @@ class Verifier:
                     session = self._table.get(command.session_id)
                     if session and session.epoch == command.epoch:
                         self._end(session, FinishReason.ABORT)
+                        gateway.send([session.event(self._clock(), None)])
                 case AuthorizeDrafter():
                     if session := self._table.get(command.session_id):
                         session.revoked.discard(command.drafter_id)
@@ -97,7 +98,7 @@ class Verifier:
             return
         if known := self._table.get(opening.session_id):
             self._end(known, FinishReason.ABORT)
-        self._table.add(Session(opening, gateway, self.model.vocabulary_size, self.model.max_context))
+        self._table.add(Session(opening, gateway, self.model))
         self._drafting.session_opened(opening.session_id)
 
     def _refusal(self, opening: OpenSession) -> Rejection | None:
@@ -123,6 +124,8 @@ class Verifier:
         require(length < context, "token_ids", f"{length} tokens", f"fewer than the context's {context}")
         largest = max(opening.token_ids)
         require(largest < self.model.vocabulary_size, "token_ids", largest, f"below {self.model.vocabulary_size}")
+        biased = max((token_id for token_id, _ in opening.sampling.logit_bias), default=0)
+        require(biased < self.model.vocabulary_size, "logit_bias", biased, f"ids below {self.model.vocabulary_size}")
         wanted = opening.sampling.max_tokens
         left = wanted is None or opening.prompt_length + wanted > length
         require(left, "max_tokens", wanted, f"more than the {length - opening.prompt_length} tokens already committed")

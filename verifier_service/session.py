@@ -10,7 +10,9 @@ from typing import Protocol
 from paceline.engine.blocks import PrefixKeys
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.messages import (
+    CommittedTokens,
     FinishReason,
+    ModelInfo,
     OpenSession,
     OverlapStatistics,
     SessionEvent,
@@ -20,6 +22,7 @@ from paceline.messages import (
 )
 from paceline.speculation.accept import Decision
 from paceline.speculation.estimate import Calibration, MovingAverage
+from paceline.speculation.law import TokenLaw
 from paceline.speculation.merge import DraftSource
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, seconds_to_wait
@@ -70,18 +73,23 @@ class Attachment:
 class Session:
     """State between steps. Only ``commit`` changes the text."""
 
-    def __init__(self, opening: OpenSession, gateway: GatewayLink, vocabulary_size: int, max_context: int) -> None:
+    def __init__(self, opening: OpenSession, gateway: GatewayLink, model: ModelInfo) -> None:
         self.opening, self.gateway = opening, gateway
         self.tokens = list(opening.token_ids)
         self.hashes = [EMPTY]
         for token_id in self.tokens:
             self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
         self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
-        self.noise = NoiseCache(opening.noise_key, vocabulary_size)
+        self.noise = NoiseCache(opening.noise_key, model.vocabulary_size)
+        own, sampling = opening.sampling.stop_token_ids, opening.sampling
+        self.stop = frozenset(own if sampling.ignore_eos else (*model.stop_token_ids, *own))
+        """Tokens that end the text."""
+        self.law = TokenLaw(sampling, self.noise, self.tokens, opening.prompt_length, model.vocabulary_size, self.stop)
         self.mode = opening.speculation.mode
         self.max_draft_nodes = opening.speculation.max_draft_nodes
-        wanted = opening.sampling.max_tokens
-        self.length_limit = max_context if wanted is None else min(max_context, opening.prompt_length + wanted)
+        self.length_limit = model.max_context
+        if sampling.max_tokens is not None:
+            self.length_limit = min(model.max_context, opening.prompt_length + sampling.max_tokens)
         self.attachments: dict[str, Attachment] = {}
         self.revoked: set[str] = set()
         self.gone: dict[str, Attachment] = {}
@@ -186,12 +194,14 @@ class Session:
         for attachment in self.attachments.values():
             attachment.rhythm.verdict(now, bare=not self.tree.size)
 
-    def commit(self, selection: Selection, decision: Decision, now: float) -> None:
-        """Makes a decision part of the text: the one place where a session's tokens grow."""
+    def commit(self, selection: Selection, decision: Decision, now: float) -> tuple[tuple[str, ...], ...]:
+        """Makes a decision part of the text: the one place where a session's tokens grow. If the client wants to know:
+        who had proposed each token."""
         accepted = [selection.nodes[row - 1] for row in decision.accepted_rows]
         rooted_at = min(self.rooted_at, self.launched_at)  # the last chunk of a prompt makes its root itself
         self.record.add(Step(rooted_at, self.launched_at, now, selection.nodes, accepted, self.drafting, self.growing))
         self._calibrate(selection, accepted)
+        self.law.commit(decision.token_ids)
         self.candidates = decision.candidates
         for token_id in decision.token_ids:
             self.tokens.append(token_id)
@@ -205,6 +215,7 @@ class Session:
             self.ended = FinishReason.STOP
         elif self.room == 0:
             self.ended = FinishReason.LENGTH
+        return (*(tuple(sorted(node.sources)) for node in accepted), ()) if self.opening.speculation.events else ()
 
     def _calibrate(self, selection: Selection, accepted: Sequence[Node]) -> None:
         """Puts to the test what drafters said of the nodes whose parent was accepted."""
@@ -257,6 +268,18 @@ class Session:
     def must_tell(self, attachment: Attachment) -> bool:
         """Whether a drafter is to hear of a step now; one that does not draft is told when it is worth a message."""
         return attachment.on or self.ended is not None or len(self.tokens) - attachment.told >= TOLD_TOGETHER
+
+    def event(self, now: float, committed: CommittedTokens | None, detail: str = "") -> SessionEvent:
+        """What the gateway hears after a step, or at the end."""
+        return SessionEvent(
+            self.session_id,
+            self.epoch,
+            committed=committed,
+            finish_reason=self.ended,
+            usage=None if self.ended is None else self.usage(),
+            overlap=self.report(now),
+            detail=detail,
+        )
 
     def usage(self) -> Usage:
         prompt = self.opening.prompt_length

@@ -11,7 +11,8 @@ from paceline.engine.runner import Logits
 from paceline.messages import CommittedTokens, FinishReason, SessionEvent
 from paceline.speculation.accept import Decision, walk
 from paceline.speculation.cost import CostCurve
-from paceline.speculation.sampling import NotANumber, best_tokens, check_logits, choose
+from paceline.speculation.logprobs import token_logprobs
+from paceline.speculation.sampling import NotANumber, best_tokens, check_logits
 from paceline.speculation.tree import Selection
 from verifier_service.outbox import Outbox
 from verifier_service.plan import Entry, Plan, make_plan
@@ -45,14 +46,12 @@ class Stepper:
     def __init__(
         self,
         table: SessionTable,
-        stop_token_ids: Sequence[int],
         cost: CostCurve,
         switch: Switch,
         clock: Callable[[], float],
         synthetic: SyntheticAcceptance | None = None,
     ) -> None:
-        self._table, self._stop = table, frozenset(stop_token_ids)
-        self._cost, self._switch, self._clock = cost, switch, clock
+        self._table, self._cost, self._switch, self._clock = table, cost, switch, clock
         self._synthetic = synthetic
 
     def launch(self) -> Plan:
@@ -83,21 +82,27 @@ class Stepper:
             return Failed(f"the target's logits {error} {at}: its weights, or its dtype, do not bear this text")
 
     def _walk(self, session: Session, token_ids: Sequence[int], selection: Selection, logits: Logits) -> Decision:
-        nodes, sampling, root_position = selection.nodes, session.opening.sampling, session.tree.root.position
+        root = session.tree.root
 
         def choice(row: int) -> int:
-            position = nodes[row - 1].position if row else root_position
-            return choose(logits[row], sampling, session.noise, position + 1)
+            node = selection.nodes[row - 1] if row else root
+            return session.law.choose(logits[row], node.position + 1, node.path())
 
         said: Callable[[int], int] = choice
         if self._synthetic is not None:
-            said = self._synthetic.choice(choice, selection, session.tree.root, session.noise.key)
-        own = sampling.stop_token_ids
-        stop = frozenset(own) if sampling.ignore_eos else self._stop.union(own)
-        decision = walk(token_ids, (ROOT, *selection.parents), said, stop, session.room)
-        if not any(attachment.wants_candidates for attachment in list(session.attachments.values())):
-            return decision
-        return replace(decision, candidates=best_tokens(logits[[0, *decision.accepted_rows]], CANDIDATES))
+            said = self._synthetic.choice(choice, selection, root, session.noise.key)
+        decision = walk(token_ids, (ROOT, *selection.parents), said, session.stop, session.room)
+        return self._with_what_is_asked_for(session, decision, logits)
+
+    @staticmethod
+    def _with_what_is_asked_for(session: Session, decision: Decision, logits: Logits) -> Decision:
+        """Log-probabilities for the client, the target's best tokens for drafters."""
+        rows, count = [0, *decision.accepted_rows], session.opening.sampling.logprobs
+        if count is not None:
+            decision = replace(decision, logprobs=token_logprobs(logits[rows], decision.token_ids, count))
+        if any(attachment.wants_candidates for attachment in list(session.attachments.values())):
+            decision = replace(decision, candidates=best_tokens(logits[rows], CANDIDATES))
+        return decision
 
     # -- commit --------------------------------------------------------------------------------------------------------
 
@@ -122,7 +127,7 @@ class Stepper:
                     self._commit_tokens(entry, range(len(entry.token_ids)), NOTHING, outcome, outbox)
                 case Failed():
                     session.ended = FinishReason.ERROR
-                    self._tell(session, (), outcome.detail, outbox)
+                    self._tell(session, None, outbox, outcome.detail)
                 case Decision():
                     assert entry.selection is not None, "else it is a last chunk"
                     session.usual_step.add(now - session.launched_at)
@@ -134,32 +139,22 @@ class Stepper:
     def _commit_tokens(
         self, entry: Entry, rows: Sequence[int], selection: Selection, decision: Decision, outbox: Outbox
     ) -> None:
-        session, now = entry.session, self._clock()
-        session.commit(selection, decision, now)
+        session, position = entry.session, len(entry.session.tokens)
+        drafters = session.commit(selection, decision, self._clock())
         self._commit_rows(entry, rows)
-        self._tell(session, decision.token_ids, "", outbox)
+        committed = CommittedTokens(position, decision.token_ids, session.hashes[-1], decision.logprobs, drafters)
+        self._tell(session, committed, outbox)
 
     @staticmethod
     def _commit_rows(entry: Entry, rows: Sequence[int]) -> None:
         entry.sequence.keep(rows, commit=len(rows))
         entry.sequence.share(entry.session.tokens)
 
-    def _tell(self, session: Session, token_ids: tuple[int, ...], detail: str, outbox: Outbox) -> None:
+    def _tell(self, session: Session, committed: CommittedTokens | None, outbox: Outbox, detail: str = "") -> None:
         """The news for gateway and drafters; an ended session leaves the table."""
-        position = len(session.tokens) - len(token_ids)
-        ended = session.ended is not None
-        event = SessionEvent(
-            session.session_id,
-            session.epoch,
-            committed=CommittedTokens(position, token_ids, session.hashes[-1]) if token_ids else None,
-            finish_reason=session.ended,
-            usage=session.usage() if ended else None,
-            overlap=session.report(self._clock()),
-            detail=detail,
-        )
-        outbox.event(session.gateway, event)
+        outbox.event(session.gateway, session.event(self._clock(), committed, detail))
         for attachment in session.attachments.values():
             if session.must_tell(attachment):
                 outbox.verdict(attachment.link, session.verdict(attachment))
-        if ended:
+        if session.ended is not None:
             self._table.forget(session)

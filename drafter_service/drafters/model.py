@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from drafter_service.drafters.scopes import PerTarget
 from drafter_service.session import DraftSession
 from paceline.engine.batch import Rows
@@ -18,6 +20,7 @@ from paceline.engine.cache import ROOT
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.engine.runner import Logits, ModelRunner
 from paceline.speculation.estimate import Guess, ScoreScale, rank_children
+from paceline.speculation.law import TokenLaw
 from paceline.speculation.policy import Mode
 from paceline.speculation.sampling import warp
 from paceline.speculation.tree import Node, State
@@ -40,6 +43,9 @@ class _Cached:
     """
 
     sequence: CacheSequence
+    law: TokenLaw
+    length: int
+    """Tokens of the text that the law knows."""
     expanded: list[Node] = field(default_factory=list)
     guesses: dict[Node, Guess] = field(default_factory=dict)
 
@@ -69,7 +75,16 @@ class ModelDrafter:
         return session.tokens
 
     def open(self, session: DraftSession) -> None:
-        self._cached[session.session_id] = _Cached(self._sequence(session))
+        law = self._law(session)
+        self._cached[session.session_id] = _Cached(self._sequence(session), law, len(session.tokens))
+
+    def _law(self, session: DraftSession) -> TokenLaw:
+        """As the target's, as far as a drafter knows what ends the text."""
+        attach, config = session.attach, self._runner.config
+        own = attach.sampling.stop_token_ids
+        stop = own if attach.sampling.ignore_eos else (*config.stop_token_ids, *own)
+        length, size = attach.prompt_length, config.vocabulary_size
+        return TokenLaw(attach.sampling, session.noise, session.tokens, length, size, stop)
 
     def _sequence(self, session: DraftSession) -> CacheSequence:
         keys = PrefixKeys(session.attach.speculation.prefix_scope(session.session_id))
@@ -94,6 +109,7 @@ class ModelDrafter:
     def rewind(self, session: DraftSession, length: int) -> None:
         cached = self._cached[session.session_id]
         cached.sequence.truncate(length)
+        cached.law, cached.length = self._law(session), len(session.tokens)
         cached.expanded.clear()
         cached.guesses.clear()
 
@@ -107,6 +123,8 @@ class ModelDrafter:
             node.row = row
         cached.expanded = survivors
         cached.sequence.share(self.context(session))
+        cached.law.commit(session.tokens[cached.length :])
+        cached.length = len(session.tokens)
         self._learn(session, cached)
 
     def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
@@ -194,11 +212,14 @@ class ModelDrafter:
         self._add_children(session, growth.nodes, logits)
 
     def _add_children(self, session: DraftSession, nodes: Sequence[Node], logits: Logits) -> None:
-        sampling = session.attach.sampling
-        scores = logits.astype(float) if sampling.greedy else warp(logits, sampling)
+        sampling, cached = session.attach.sampling, self._cached[session.session_id]
+        scores = logits.astype(float)
+        if not cached.law.plain:
+            rows = zip(nodes, logits, strict=True)
+            scores = np.stack([cached.law.adjust(row, node.position + 1, node.path()) for node, row in rows])
         if not sampling.greedy:
-            scores += session.noise.rows([node.position + 1 for node in nodes])
-        kappa, guesses = self._scales.of(session).kappa, self._cached[session.session_id].guesses
+            scores = warp(scores, sampling) + session.noise.rows([node.position + 1 for node in nodes])
+        kappa, guesses = self._scales.of(session).kappa, cached.guesses
         for node, guess in zip(nodes, rank_children(scores, session.width, kappa), strict=True):
             guesses[node] = guess
             for token_id, log_score in zip(guess.token_ids, guess.log_scores, strict=True):

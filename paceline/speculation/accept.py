@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from paceline.speculation.logprobs import TokenLogprobs
+
 
 class NextToken(Enum):
     """Where the last token of a verdict came from."""
@@ -29,6 +31,8 @@ class Decision:
     next_token: NextToken
     stopped: bool
     """The last token is a stop token."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """Where asked for: of each token emitted."""
     candidates: tuple[tuple[int, ...], ...] = ()
     """Where asked for: the target's best tokens at the position of each token emitted, best first."""
 

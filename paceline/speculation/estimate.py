@@ -48,7 +48,8 @@ def rank_children(scores: Floats, width: int, kappa: float) -> list[Guess]:
     weights = np.exp(below / kappa)
     total = weights.sum(-1, keepdims=True)
     mean = np.multiply(weights, below, out=np.zeros_like(below), where=weights > 0).sum(-1, keepdims=True) / total
-    log_scores, excess = (top - largest) / kappa - np.log(total), top - largest - mean
+    log_scores = (top - largest) / kappa - np.log(total)
+    excess = np.where(np.isfinite(top), top - largest - mean, 0.0)  # what is cut off weighs nothing
     return [Guess(*row) for row in zip(best.tolist(), log_scores.tolist(), excess.tolist(), strict=True)]
 
 

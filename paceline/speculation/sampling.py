@@ -80,7 +80,7 @@ class SamplingParameters:
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
-def warp(logits: Logits, parameters: SamplingParameters) -> Floats:
+def warp(logits: Logits | Floats, parameters: SamplingParameters) -> Floats:
     """Logits after temperature and truncation; float64, minus infinity where a token is cut off.
 
     Temperature, top-k, top-p, min-p in this order. Ties go to the lowest id, as in a stable sort. Not for greedy.
@@ -126,6 +126,11 @@ def choose(logits: Logits, parameters: SamplingParameters, noise: NoiseCache, po
     It is a function of the logits, the noise key and the position alone (DESIGN §1.1). Raises ``NotANumber``.
     """
     check_logits(logits)
+    return draw(logits, parameters, noise, position)
+
+
+def draw(logits: Logits | Floats, parameters: SamplingParameters, noise: NoiseCache, position: int) -> int:
+    """As ``choose``, of logits that are known to be numbers; minus infinity is never chosen beside others."""
     if parameters.greedy:
         return int(logits.argmax())
     scores = warp(logits[None], parameters)[0]

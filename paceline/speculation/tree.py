@@ -46,6 +46,15 @@ class Node:
         self.row = -1
         """Drafter: its tail row in the KV cache; -1 before it is expanded."""
 
+    def path(self) -> list[int]:
+        """The tokens from below the root down to this live node; empty for the root."""
+        tokens: list[int] = []
+        node = self
+        while node.parent is not None:
+            tokens.append(node.token_id)
+            node = node.parent
+        return tokens[::-1]
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -24,7 +24,7 @@ from paceline.bench.prompts import CODE_PROMPTS
 from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
 from paceline.embedded import TARGET, pair_topology
-from paceline.messages import ChatMessage, Chunk, Generate
+from paceline.messages import ChatMessage, Chunk, FinishReason, Generate
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from tests.compare import assert_same_text
@@ -139,6 +139,39 @@ async def test_answer_is_whole(client: GatewayClient) -> None:
     assert positions == [sum(lengths[:i]) for i in range(len(lengths))]
 
 
+async def test_stop_strings_end_the_text_alike_in_every_mode(client: GatewayClient) -> None:
+    """Across the borders of tokens, and usage counts up to the token that completes one."""
+    sampling = SamplingParameters(max_tokens=96, temperature=0.8, ignore_eos=True, logprobs=1)
+    whole = await collect(client, request(PROMPTS[1], sampling, Mode.OFF))
+    text = "".join(chunk.text for chunk in whole)
+    stop = text[40:47]
+    seen = set()
+    for mode in Mode:
+        chunks = await collect(client, replace(request(PROMPTS[1], sampling, mode), stop=("never here", stop)))
+        done = chunks[-1].completion
+        assert done is not None
+        assert (done.finish_reason, done.stop_reason) == (FinishReason.STOP, stop)
+        assert "".join(chunk.text for chunk in chunks) == text[: text.index(stop)]
+        assert tokens_of(chunks) == tokens_of(whole)[: done.usage.completion_tokens]
+        assert all(len(chunk.logprobs) == len(chunk.token_ids) for chunk in chunks)
+        assert all("".join(chunk.pieces) == chunk.text for chunk in chunks)
+        seen.add((done.usage.completion_tokens, tuple(tokens_of(chunks))))
+    assert len(seen) == 1
+
+
+async def test_an_aborted_session_ends_with_its_figures(client: GatewayClient) -> None:
+    sampling = SamplingParameters(max_tokens=3000, ignore_eos=True)
+    chunks = []
+    async for chunk in client.generate(request("def ", sampling, Mode.OVERLAPPED)):
+        chunks.append(chunk)
+        if chunk.token_ids and len(chunks) == 3:
+            await client.abort(chunk.session_id)
+    done = chunks[-1].completion
+    assert done is not None
+    assert done.finish_reason is FinishReason.ABORT
+    assert done.usage.completion_tokens == len(tokens_of(chunks)) <= done.overlap.steps + done.overlap.accepted_nodes
+
+
 async def test_a_seed_is_drawn_when_none_is_given(client: GatewayClient) -> None:
     sampling = SamplingParameters(max_tokens=24, temperature=1.0, ignore_eos=True)
     first = await collect(client, Generate(text="def ", sampling=sampling))
@@ -172,7 +205,11 @@ BAD_REQUESTS = {
     ),
     "token": (wire.gateway.GenerateRequest(tokens={"token_ids": [4096]}), "token_ids = 4096: expected ids below 4096"),
     "drafter": (wire.gateway.GenerateRequest(text="x", speculation={"drafters": ["oracle"]}), "drafters = 'oracle'"),
-    "penalty": (wire.gateway.GenerateRequest(text="x", sampling={"presence_penalty": 1}), "presence_penalty = 1.0"),
+    "penalty": (wire.gateway.GenerateRequest(text="x", sampling={"presence_penalty": 3}), "presence_penalty = 3.0"),
+    "bias": (
+        wire.gateway.GenerateRequest(text="x", sampling={"logit_bias": {4096: 1.0}}),
+        "logit_bias = 4096: expected ids below 4096",
+    ),
 }
 
 

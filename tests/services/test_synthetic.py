@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from drafter_service.drafters.model import ModelDrafter
-from gateway.service import _exactness
+from gateway.running import exactness
 from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import ModelRunner
 from paceline.messages import VerifierDescription
@@ -120,9 +120,9 @@ def test_the_fingerprint_says_so_and_so_does_every_completion(target_path: Path)
 
     synthetic, plain = described("0.5"), described("")
     assert synthetic.fingerprint.numerics == "standard, synthetic acceptance"
-    assert _exactness(synthetic) == "synthetic acceptance: texts are not the target's"
+    assert exactness(synthetic) == "synthetic acceptance: texts are not the target's"
     assert plain.fingerprint.numerics == "standard"
-    assert "exact draw" in _exactness(plain)
+    assert "exact draw" in exactness(plain)
 
 
 def test_rates_that_make_no_sense_are_named(target_path: Path) -> None:

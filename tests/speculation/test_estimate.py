@@ -38,3 +38,11 @@ def test_who_is_never_right_is_soon_sure_of_nothing() -> None:
         scale.add(guess, int(draw.integers(VOCABULARY)))
     (guess,) = rank_children(3.0 * draw.normal(size=(1, VOCABULARY)), WIDTH, scale.kappa)
     assert np.exp(guess.log_scores).max() < 0.2
+
+
+def test_children_that_are_cut_off_teach_the_scale_nothing() -> None:
+    (guess,) = rank_children(np.array([[2.0, 1.0, -np.inf, -np.inf]]), WIDTH, kappa=1.0)
+    scale = ScoreScale()
+    scale.add(guess, 0)
+    scale.add(guess, 1)
+    assert np.isfinite(scale.kappa)
