@@ -242,13 +242,13 @@ class Admission:
         return ResourceExhausted(f"{demand.model}: {said}; try again in {retry:.2f} s", retry)
 
     def _seconds_per_slot(self, model: str, line: _Line) -> float:
-        """Between two that come free while all are taken (Little's law); 0 as long as nothing is known."""
-        return line.hold_seconds.get(0.0) / max(1, self._slots(model))
+        """Between two that come free while all are taken (Little's law). As long as nothing is known a slot is taken to
+        be kept for as long as anybody may wait, so that no more wait than run."""
+        return line.hold_seconds.get(self.bounds.wait_seconds) / max(1, self._slots(model))
 
     def _drained_in(self, model: str, line: _Line) -> float:
         """By then all that wait now will have been admitted."""
-        each = self._seconds_per_slot(model, line)
-        return (len(line.waiting) + 1) * each if each else self.bounds.wait_seconds
+        return (len(line.waiting) + 1) * self._seconds_per_slot(model, line)
 
     def _line(self, model: str) -> _Line:
         return self._lines.setdefault(model, _Line())

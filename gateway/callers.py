@@ -83,7 +83,7 @@ class KeyEntry:
         require(named, "name", self.name, "1 to 64 letters, digits, dots, dashes or underscores")
         hashed = isinstance(self.sha256, str) and bool(_SHA256.fullmatch(self.sha256))
         require(hashed, f"{self.name}.sha256", "hidden", "64 hexadecimal digits, as 'paceline keys add' writes them")
-        known = self.priority in PRIORITIES
+        known = self.priority in list(PRIORITIES)
         require(known, f"{self.name}.priority", self.priority, f"one of {', '.join(PRIORITIES)}")
         for field in dataclasses.fields(CallerLimits):
             value = getattr(self, field.name)
