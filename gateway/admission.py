@@ -15,7 +15,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from gateway.callers import Caller
@@ -25,7 +25,7 @@ from paceline.speculation.estimate import MovingAverage
 from paceline.speculation.fields import require
 
 UNBOUNDED_TOKENS = 1024
-"""What a request without ``max_tokens`` is taken for until it has ended."""
+"""What the text of a request without ``max_tokens`` is taken for until it has ended."""
 LEAST_RETRY_SECONDS, LARGEST_RETRY_SECONDS = 0.05, 60.0
 
 
@@ -62,17 +62,23 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a request asks for; ``max_tokens`` None: as many as the context allows."""
+    """What a request asks for, as far as it is known."""
 
     model: str
     caller: Caller
     priority: int = 0
     prompt_tokens: int = 0
-    max_tokens: int | None = None
+    completion_tokens: int = 0
+    """That it may come to."""
 
     @property
     def tokens(self) -> int:
-        return self.prompt_tokens + (UNBOUNDED_TOKENS if self.max_tokens is None else self.max_tokens)
+        return self.prompt_tokens + self.completion_tokens
+
+    def of_tokens(self, prompt_tokens: int, max_tokens: int | None, max_context: int) -> Demand:
+        """The same request, its prompt being known."""
+        wanted, room = UNBOUNDED_TOKENS if max_tokens is None else max_tokens, max_context - prompt_tokens
+        return replace(self, prompt_tokens=prompt_tokens, completion_tokens=min(wanted, room))
 
 
 @dataclass(eq=False)

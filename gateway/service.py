@@ -6,13 +6,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 
 from gateway.admission import Admission, Bounds, Demand, enter
 from gateway.callers import ANONYMOUS, Caller
 from gateway.coordinator import Coordinator
 from gateway.fleet import Fleet
-from gateway.mailbox import Mailbox
+from gateway.mailbox import PATIENCE_SECONDS, Mailbox
 from gateway.opening import encode_prediction, open_session
 from gateway.running import Running
 from gateway.workers import DrafterWorker, VerifierWorker
@@ -53,12 +52,10 @@ class Gateway:
         seed = request.seed if request.seed is not None else secrets.randbits(63)
         opening = await open_session(request, caller, model, codec, names, seed)
         prediction = await encode_prediction(request.speculation.prediction, model, codec)
-        wanted, room = request.sampling.max_tokens, model.max_context - opening.prompt_length
-        most = None if wanted is None else min(wanted, room)
-        async with enter(
-            self.admission, replace(demand, prompt_tokens=opening.prompt_length, max_tokens=most)
-        ) as place:
-            events = Mailbox(lambda tokens: self.admission.leave(place, tokens), asyncio.current_task())
+        demand = demand.of_tokens(opening.prompt_length, request.sampling.max_tokens, model.max_context)
+        async with enter(self.admission, demand) as place:
+            reader = asyncio.current_task()
+            events = Mailbox(lambda tokens: self.admission.leave(place, tokens), reader, PATIENCE_SECONDS)
             running = self._open(opening, events, prediction, seed, request.stop, started)
             try:
                 async for chunk in running.stream():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from gateway.callers import Callers
 from gateway.service import Gateway
@@ -17,10 +18,13 @@ class GatewayServicer(wire.GatewayBase):
         self._gateway, self._callers = gateway, callers
 
     @streaming
-    async def Generate(self, request: wire.gateway.GenerateRequest) -> AsyncIterator[wire.gateway.GenerateResponse]:
+    async def Generate(
+        self, request: wire.gateway.GenerateRequest
+    ) -> AsyncGenerator[wire.gateway.GenerateResponse, None]:
         caller = self._callers.identify(authorization())
-        async for chunk in self._gateway.generate(wire.from_generate(request), caller):
-            yield wire.to_chunk(chunk)
+        async with aclosing(self._gateway.generate(wire.from_generate(request), caller)) as chunks:
+            async for chunk in chunks:
+                yield wire.to_chunk(chunk)
 
     @unary
     async def Abort(self, request: wire.gateway.AbortRequest) -> wire.gateway.AbortResponse:

@@ -7,7 +7,8 @@ import functools
 import ipaddress
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -124,7 +125,7 @@ def unary(
 
 
 def streaming(
-    handler: Callable[[Any, RequestT], AsyncIterator[ReplyT]],
+    handler: Callable[[Any, RequestT], AsyncGenerator[ReplyT, None]],
 ) -> Callable[[Any, RequestT, aio.ServicerContext[Any, Any]], AsyncIterator[ReplyT]]:
     """Makes an async generator that raises our errors into a gRPC handler whose reply is a stream."""
 
@@ -132,8 +133,9 @@ def streaming(
     async def call(self: Any, request: RequestT, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[ReplyT]:
         _hear(context)
         try:
-            async for reply in handler(self, request):
-                yield reply
+            async with aclosing(handler(self, request)) as replies:
+                async for reply in replies:
+                    yield reply
         except HANDLED as error:
             await abort(context, error)
 

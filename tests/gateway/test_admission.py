@@ -30,7 +30,7 @@ class World:
             self.learn(hold_seconds=0.001)
 
     def ask(self, priority: int = 0, caller: Caller = ANONYMOUS, prompt: int = 10, most: int | None = 10) -> Place:
-        return self.admission.ask(Demand("m", caller, priority, prompt, most), lambda: None)
+        return self.admission.ask(Demand("m", caller, priority).of_tokens(prompt, most, 100_000), lambda: None)
 
     def refused(
         self, priority: int = 0, caller: Caller = ANONYMOUS, prompt: int = 10, most: int | None = 10
