@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from drafter_service.links import Links
 from drafter_service.service import Drafter
@@ -20,7 +20,7 @@ class DrafterServicer(wire.DrafterBase):
         self._drafter, self._links, self._describe = drafter, links, describe
 
     @streaming
-    async def Attach(self, request: wire.drafter.AttachRequest) -> AsyncIterator[wire.drafter.AttachEvent]:
+    async def Attach(self, request: wire.drafter.AttachRequest) -> AsyncGenerator[wire.drafter.AttachEvent, None]:
         attach = wire.from_attach(request)
         link = self._links.get(attach.verifier)
         events: Outgoing[AttachEvent] = Outgoing(asyncio.get_running_loop())
@@ -35,7 +35,7 @@ class DrafterServicer(wire.DrafterBase):
             self._drafter.detach(member)
 
     @streaming
-    async def Propose(self, request: wire.drafter.ProposeRequest) -> AsyncIterator[wire.verifier.DraftUpdate]:
+    async def Propose(self, request: wire.drafter.ProposeRequest) -> AsyncGenerator[wire.verifier.DraftUpdate, None]:
         events: Outgoing[DraftUpdate | AttachEvent] = Outgoing(asyncio.get_running_loop())
         member = self._drafter.propose(wire.from_propose(request), events.send, events.send)
         try:

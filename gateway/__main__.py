@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gateway.callers import Callers
 from gateway.config import GatewayConfig
 from gateway.service import Gateway
 from gateway.servicer import GatewayServicer
@@ -30,16 +31,19 @@ DRAFTER_PATIENCE_SECONDS = 10.0
 
 async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     """Connects to the workers, listens, and is ready when a verifier is there and the drafters had time to be."""
+    callers = Callers.load(config.api_keys) if config.api_keys else Callers()
     verifiers = [VerifierWorker(address) for address in config.verifiers]
     drafters = [DrafterWorker(address) for address in config.drafters]
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
     await start_all(workers)
     publisher = await _publisher(config)
+    gateway = Gateway(
+        verifiers, drafters, config.bounds, config.sessions_per_verifier, publisher.publish if publisher else None
+    )
     server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
-    gateway = Gateway(verifiers, drafters, publisher.publish if publisher else None)
-    wire.add_gateway(GatewayServicer(gateway), server.server)
+    wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
-    http = await _serve_http(gateway, config) if config.http_port >= 0 else None
+    http = await _serve_http(gateway, callers, config) if config.http_port >= 0 else None
     await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready()
@@ -61,12 +65,12 @@ async def _publisher(config: GatewayConfig) -> TextPublisher | None:
     return publisher
 
 
-async def _serve_http(gateway: Gateway, config: GatewayConfig) -> HttpServer:
+async def _serve_http(gateway: Gateway, callers: Callers, config: GatewayConfig) -> HttpServer:
     """On the same event loop; what only HTTP needs is imported by who serves it."""
     from gateway.http.app import make_app
     from gateway.http.server import HttpServer
 
-    http = HttpServer(make_app(gateway), reserved=config.exit_with_parent)
+    http = HttpServer(make_app(gateway, callers), reserved=config.exit_with_parent)
     port = await http.start(config.host, config.http_port)
     logger.info("%s serves HTTP on %s:%d", config.name, config.host, port)
     return http

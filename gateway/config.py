@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from gateway.admission import Bounds
 from paceline.settings import setting
 from paceline.speculation.fields import every_error
 
@@ -19,6 +21,11 @@ class GatewayConfig:
     http_port: int = setting("port of the OpenAI-compatible HTTP face; 0 takes a free one, -1 is off", 8000)
     name: str = setting("name of this gateway", "gateway")
     redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
+    api_keys: Path | None = setting("file of the keys that are let in ('paceline keys add'); none: everybody is", None)
+    queue_requests: int = setting("requests to a model that wait for a slot, at most", Bounds.requests)
+    queue_tokens: int = setting("tokens that they may have, prompts and max_tokens together", Bounds.tokens)
+    queue_seconds: float = setting("longest wait; who would wait longer is refused at once", Bounds.wait_seconds)
+    sessions_per_verifier: int = setting("sessions that run at a verifier, at most; 0: as many as it takes", 0)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
@@ -27,8 +34,16 @@ class GatewayConfig:
             checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
             checks.require(-1 <= self.http_port < 65536, "http_port", self.http_port, "-1 (off) to 65535")
+            most = self.sessions_per_verifier
+            checks.require(most >= 0, "sessions_per_verifier", most, "0 or more")
+            with checks.caught():
+                Bounds(self.queue_requests, self.queue_tokens, self.queue_seconds)
             if self.redis is not None:
                 from paceline.cluster.redis_client import check_redis
 
                 with checks.caught():
                     check_redis("redis", self.redis)
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.queue_requests, self.queue_tokens, self.queue_seconds)

@@ -67,11 +67,11 @@ class Coordinator:
         crew.complete()
         return crew
 
-    def fitting(self, model: ModelInfo) -> Iterator[tuple[DrafterWorker, Drafter]]:
-        """Healthy drafters that speak the model's tokens."""
+    def fitting(self, verifier: VerifierWorker, model: ModelInfo) -> Iterator[tuple[DrafterWorker, Drafter]]:
+        """Healthy drafters that may dial the verifier and speak the model's tokens."""
         for worker in self.drafters:
             known = worker.description
-            if known is None or not worker.healthy:
+            if known is None or not worker.healthy or not known.drafts_for(verifier.address):
                 continue
             if known.tokenizer_hash and known.tokenizer_hash != model.tokenizer_hash:
                 continue
@@ -101,7 +101,7 @@ class Crew:
         """Has a drafter of every chosen group draft; those that the client has named, if it has."""
         if self._opening.speculation.mode is Mode.OFF:
             return
-        there = {drafter.group for _, drafter in self._coordinator.fitting(self._model)}
+        there = {drafter.group for _, drafter in self._coordinator.fitting(self._verifier, self._model)}
         if self._chosen_from != (self._situation.kind, there):
             self._choose_groups(there)
         workers = {drafter.drafter_id: (worker, drafter) for worker, drafter in self._available()}
@@ -140,13 +140,13 @@ class Crew:
 
     @property
     def _situation(self) -> Situation:
-        return Situation(self._opening.speculation.mode, self._verifier.load)
+        return Situation(self._opening.speculation.mode, self._verifier.sessions, self._model.name)
 
     # -- who may, who does ---------------------------------------------------------------------------------------------
 
     def _available(self) -> Iterator[tuple[DrafterWorker, Drafter]]:
         now, named = self._coordinator.clock(), self._opening.speculation.drafters
-        for worker, drafter in self._coordinator.fitting(self._model):
+        for worker, drafter in self._coordinator.fitting(self._verifier, self._model):
             name = drafter.drafter_id
             lately_left = now - self._left.get(name, -KNOWN_SECONDS) < KNOWN_SECONDS
             if name not in self._members and not lately_left and (named is None or name in named):

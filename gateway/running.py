@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from gateway.coordinator import Crew
+from gateway.mailbox import Mailbox
 from gateway.stops import StopStrings, Token
 from gateway.text import Detokenizer
 from gateway.workers import VerifierWorker
@@ -63,7 +63,7 @@ class Running:
 
     opening: OpenSession
     verifier: VerifierWorker
-    events: asyncio.Queue[SessionEvent]
+    events: Mailbox
     crew: Crew
     seed: int
     stop: Sequence[str]

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
+from gateway.callers import Callers
 from gateway.service import Gateway
 from paceline import wire
-from paceline.rpc import streaming, unary
+from paceline.rpc import authorization, streaming, unary
 
 
 class GatewayServicer(wire.GatewayBase):
-    """``GatewayService`` over a ``Gateway``."""
+    """``GatewayService`` over a ``Gateway``, for callers that are let in."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, callers: Callers) -> None:
+        self._gateway, self._callers = gateway, callers
 
     @streaming
-    async def Generate(self, request: wire.gateway.GenerateRequest) -> AsyncIterator[wire.gateway.GenerateResponse]:
-        async for chunk in self._gateway.generate(wire.from_generate(request)):
-            yield wire.to_chunk(chunk)
+    async def Generate(
+        self, request: wire.gateway.GenerateRequest
+    ) -> AsyncGenerator[wire.gateway.GenerateResponse, None]:
+        caller = self._callers.identify(authorization())
+        async with aclosing(self._gateway.generate(wire.from_generate(request), caller)) as chunks:
+            async for chunk in chunks:
+                yield wire.to_chunk(chunk)
 
     @unary
     async def Abort(self, request: wire.gateway.AbortRequest) -> wire.gateway.AbortResponse:
+        self._callers.identify(authorization())
         self._gateway.abort(request.session_id)
         return wire.gateway.AbortResponse()
 
     @unary
     async def ListModels(self, request: wire.gateway.ListModelsRequest) -> wire.gateway.ListModelsResponse:
+        self._callers.identify(authorization())
         return wire.gateway.ListModelsResponse(models=[wire.to_model_info(model) for model in self._gateway.models()])
 
     @unary
     async def ListWorkers(self, request: wire.gateway.ListWorkersRequest) -> wire.gateway.ListWorkersResponse:
+        self._callers.identify(authorization())
         return wire.gateway.ListWorkersResponse(workers=[wire.to_worker(worker) for worker in self._gateway.workers()])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 from grpc import aio
 
+from gateway.mailbox import Mailbox
 from gateway.text import TextCodec
 from paceline import rpc, wire
 from paceline.errors import Unavailable
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.1
 DESCRIBE_TIMEOUT_SECONDS = 2.0
+DESCRIBE_SECONDS = 1.0
+"""Between two looks at what a worker has to do for others."""
 
 
 class VerifierWorker:
@@ -36,10 +40,14 @@ class VerifierWorker:
         self.description: VerifierDescription | None = None
         self.codec: TextCodec | None = None
         self.healthy = False
+        self.others = 0
+        """Sessions of other gateways there, when it was last asked."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when it may take more sessions than before, or none."""
         self._channel = rpc.channel(address)
         self._stub = wire.verifier_stub(self._channel)
         self._commands: rpc.Outgoing[DecodeCommand] | None = None
-        self._sessions: dict[str, asyncio.Queue[SessionEvent]] = {}
+        self._sessions: dict[str, Mailbox] = {}
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -59,12 +67,15 @@ class VerifierWorker:
         """Our sessions there."""
         return len(self._sessions)
 
-    def open(self, opening: OpenSession) -> asyncio.Queue[SessionEvent]:
-        """Opens a session; its events come in the queue, the last one with a finish reason or a rejection."""
-        events: asyncio.Queue[SessionEvent] = asyncio.Queue()
-        self._sessions[opening.session_id] = events
+    @property
+    def sessions(self) -> int:
+        """Everybody's sessions there."""
+        return self.load + self.others
+
+    def open(self, opening: OpenSession, events: Mailbox) -> None:
+        """Opens a session; its events come in the mailbox, the last one with a finish reason or a rejection."""
         self.send(opening)
-        return events
+        self._sessions[opening.session_id] = events
 
     def send(self, command: DecodeCommand) -> None:
         if self._commands is None:
@@ -107,17 +118,40 @@ class VerifierWorker:
         stream = self._stub.Decode(_requests(commands))
         await stream.wait_for_connection()
         self._commands, self.healthy = commands, True
-        async for message in stream:
-            for event in wire.from_decode_events(message):
-                queue = self._sessions.get(event.session_id)
-                if queue is not None:
-                    queue.put_nowait(event)
+        self.on_change()
+        looking = asyncio.create_task(self._look_again())
+        try:
+            async for message in stream:
+                for event in wire.from_decode_events(message):
+                    self._deliver(event)
+        finally:
+            looking.cancel()
+
+    def _deliver(self, event: SessionEvent) -> None:
+        """Never waits for whoever reads it."""
+        events = self._sessions.get(event.session_id)
+        if events is None:
+            return
+        if event.last:
+            del self._sessions[event.session_id]
+        events.put_nowait(event)
+
+    async def _look_again(self) -> None:
+        """How much others ask of it. Sessions of ours that come or go meanwhile are not taken for theirs."""
+        while True:
+            await asyncio.sleep(DESCRIBE_SECONDS)
+            ours, request = self.load, wire.verifier.DescribeVerifierRequest()
+            with contextlib.suppress(aio.AioRpcError):  # if it is gone, its stream breaks
+                reply = await self._stub.Describe(request, timeout=DESCRIBE_TIMEOUT_SECONDS)
+                self.description = known = wire.from_verifier_description(reply)
+                self.others = max(0, known.running_sessions + known.waiting_sessions - max(ours, self.load))
+                self.on_change()
 
     def _lost(self) -> None:
         """Everybody who waits for this verifier hears that it is gone."""
-        self._commands, self.healthy = None, False
-        for session_id, queue in self._sessions.items():
-            queue.put_nowait(lost_event(session_id))
+        self._commands, self.healthy, self.others = None, False, 0
+        for session_id, events in list(self._sessions.items()):
+            events.put_nowait(lost_event(session_id))
 
 
 def lost_event(session_id: str) -> SessionEvent:
@@ -176,7 +210,7 @@ class DrafterWorker:
             except Exception:
                 logger.exception("drafter %s: unexpected failure", self.address)
                 self.healthy = False
-            await asyncio.sleep(1.0 if self.healthy else RETRY_SECONDS)
+            await asyncio.sleep(DESCRIBE_SECONDS if self.healthy else RETRY_SECONDS)
 
 
 async def _requests(commands: rpc.Outgoing[DecodeCommand]) -> AsyncIterator[wire.verifier.DecodeCommand]:

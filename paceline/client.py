@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from types import TracebackType
 
 from paceline import rpc, wire
 from paceline.messages import Chunk, Generate, ModelInfo, Worker
 
+API_KEY = "PACELINE_API_KEY"
+
 
 class GatewayClient:
     """``async with GatewayClient(address) as client``; failures are ``grpc.aio.AioRpcError`` with status and detail."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, api_key: str | None = None) -> None:
+        """``api_key`` None: the one in the environment, PACELINE_API_KEY, if there is one."""
+        key = os.environ.get(API_KEY, "") if api_key is None else api_key
+        self._metadata = ((rpc.AUTHORIZATION, f"Bearer {key}"),) if key else ()
         self._channel = rpc.channel(address)
         self._stub = wire.gateway_stub(self._channel)
 
@@ -26,7 +32,7 @@ class GatewayClient:
 
     async def generate(self, request: Generate) -> AsyncIterator[Chunk]:
         """Streams the answer; the first chunk has the seed, the last one the completion."""
-        call = self._stub.Generate(wire.to_generate(request))
+        call = self._stub.Generate(wire.to_generate(request), metadata=self._metadata)
         try:
             async for reply in call:
                 yield wire.from_chunk(reply)
@@ -34,12 +40,12 @@ class GatewayClient:
             call.cancel()
 
     async def abort(self, session_id: str) -> None:
-        await self._stub.Abort(wire.gateway.AbortRequest(session_id=session_id))
+        await self._stub.Abort(wire.gateway.AbortRequest(session_id=session_id), metadata=self._metadata)
 
     async def models(self) -> list[ModelInfo]:
-        reply = await self._stub.ListModels(wire.gateway.ListModelsRequest())
+        reply = await self._stub.ListModels(wire.gateway.ListModelsRequest(), metadata=self._metadata)
         return [wire.from_model_info(model) for model in reply.models]
 
     async def workers(self) -> list[Worker]:
-        reply = await self._stub.ListWorkers(wire.gateway.ListWorkersRequest())
+        reply = await self._stub.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
         return [wire.from_worker(worker) for worker in reply.workers]

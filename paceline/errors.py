@@ -14,6 +14,7 @@ __all__ = [
     "PermissionDenied",
     "ResourceExhausted",
     "TargetFailed",
+    "Unauthenticated",
     "Unavailable",
     "UnsupportedModel",
     "UnsupportedParameter",
@@ -42,6 +43,10 @@ class FailedPrecondition(PacelineError):
 
 class PermissionDenied(PacelineError):
     """A key or token does not match."""
+
+
+class Unauthenticated(PacelineError):
+    """No key, or none that is known here."""
 
 
 class TargetFailed(PacelineError):

@@ -7,7 +7,9 @@ import functools
 import ipaddress
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, Generic, NoReturn, TypeVar
 
 import grpc
@@ -23,6 +25,7 @@ from paceline.errors import (
     PacelineError,
     PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 from paceline.speculation.fields import require
@@ -36,6 +39,7 @@ MAX_PENDING = 20_000
 HEALTH_SECONDS = 0.25
 """Between two looks at whether a service is well."""
 RETRY_AFTER = "retry-after-ms"
+AUTHORIZATION = "authorization"
 
 _COMMON = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -61,6 +65,7 @@ _CODES: list[tuple[type[Exception], grpc.StatusCode]] = [
     (FieldError, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
     (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
@@ -88,6 +93,21 @@ async def abort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoR
     raise AssertionError("abort returns by raising")
 
 
+_authorization: ContextVar[str | None] = ContextVar(AUTHORIZATION, default=None)
+
+
+def authorization() -> str | None:
+    """What the client of the call that is being handled has said for who it is: ``Bearer KEY``, or nothing."""
+    return _authorization.get()
+
+
+def _hear(context: aio.ServicerContext[Any, Any]) -> None:
+    """Notes it; every call is handled in a task, and so a context, of its own."""
+    metadata = dict(context.invocation_metadata() or ())
+    said = metadata.get(AUTHORIZATION)
+    _authorization.set(said if isinstance(said, str) else None)
+
+
 def unary(
     handler: Callable[[Any, RequestT], Awaitable[ReplyT]],
 ) -> Callable[[Any, RequestT, aio.ServicerContext[Any, Any]], Awaitable[ReplyT]]:
@@ -95,6 +115,7 @@ def unary(
 
     @functools.wraps(handler)
     async def call(self: Any, request: RequestT, context: aio.ServicerContext[Any, Any]) -> ReplyT:
+        _hear(context)
         try:
             return await handler(self, request)
         except HANDLED as error:
@@ -104,15 +125,17 @@ def unary(
 
 
 def streaming(
-    handler: Callable[[Any, RequestT], AsyncIterator[ReplyT]],
+    handler: Callable[[Any, RequestT], AsyncGenerator[ReplyT, None]],
 ) -> Callable[[Any, RequestT, aio.ServicerContext[Any, Any]], AsyncIterator[ReplyT]]:
     """Makes an async generator that raises our errors into a gRPC handler whose reply is a stream."""
 
     @functools.wraps(handler)
     async def call(self: Any, request: RequestT, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[ReplyT]:
+        _hear(context)
         try:
-            async for reply in handler(self, request):
-                yield reply
+            async with aclosing(handler(self, request)) as replies:
+                async for reply in replies:
+                    yield reply
         except HANDLED as error:
             await abort(context, error)
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
+from drafter_service.drafters.scopes import PerTarget
 from drafter_service.session import DraftSession
 from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.estimate import HitRates
@@ -62,7 +63,7 @@ class LookupDrafter(ABC, Generic[PlaceT]):
 
     def __init__(self, priors: Sequence[float]) -> None:
         """``priors``: how often evidence of strength 0, 1, … comes true, as far as is known beforehand."""
-        self._rates = {greedy: HitRates(priors) for greedy in (False, True)}
+        self._rates = PerTarget(lambda: HitRates(priors))
         self._followed: dict[str, _Followed] = {}
 
     # -- what a kind adds ----------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ class LookupDrafter(ABC, Generic[PlaceT]):
         place = self.begin(session)
         if place is None:
             return
-        rates, deepest, count = self._rates[session.attach.sampling.greedy], session.max_position, 0
+        rates, deepest, count = self._rates.of(session), session.max_position, 0
         heap = [(0.0, count, session.tree.root, place)]
         while heap and count < MAX_NODES:
             cost, _, node, place = heapq.heappop(heap)
@@ -148,7 +149,7 @@ class LookupDrafter(ABC, Generic[PlaceT]):
 
     def _test(self, session: DraftSession, followed: _Followed) -> None:
         """Holds guesses along the text against it."""
-        rates, waiting = self._rates[session.attach.sampling.greedy], dict[Node, tuple[int, frozenset[int]]]()
+        rates, waiting = self._rates.of(session), dict[Node, tuple[int, frozenset[int]]]()
         for node, (strength, tokens) in followed.guesses.items():
             if node.state is State.LIVE or node is session.tree.root:
                 waiting[node] = strength, tokens

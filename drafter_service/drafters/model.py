@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from drafter_service.drafters.scopes import PerTarget
 from drafter_service.session import DraftSession
 from paceline.engine.batch import Rows
 from paceline.engine.blocks import PrefixKeys
@@ -67,8 +68,7 @@ class ModelDrafter:
 
     def __init__(self, runner: ModelRunner) -> None:
         self._runner = runner
-        self._scales = {greedy: ScoreScale() for greedy in (False, True)}
-        """Noise changes what a score means."""
+        self._scales = PerTarget(ScoreScale)
         self._cached: dict[str, _Cached] = {}
 
     def context(self, session: DraftSession) -> list[int]:
@@ -135,7 +135,7 @@ class ModelDrafter:
 
     def _learn(self, session: DraftSession, cached: _Cached) -> None:
         """Puts what was guessed along the text to the test."""
-        scale, open_guesses = self._scales[session.attach.sampling.greedy], dict[Node, Guess]()
+        scale, open_guesses = self._scales.of(session), dict[Node, Guess]()
         for node, guess in cached.guesses.items():
             if node.state is State.LIVE or node is session.tree.root:
                 open_guesses[node] = guess
@@ -222,7 +222,7 @@ class ModelDrafter:
             scores = np.stack([cached.law.adjust(row, node.position + 1, node.path()) for node, row in rows])
         if not sampling.greedy:
             scores = warp(scores, sampling) + session.noise.rows([node.position + 1 for node in nodes])
-        kappa, guesses = self._scales[sampling.greedy].kappa, cached.guesses
+        kappa, guesses = self._scales.of(session).kappa, cached.guesses
         for node, guess in zip(nodes, rank_children(scores, session.width, kappa), strict=True):
             guesses[node] = guess
             for token_id, log_score in zip(guess.token_ids, guess.log_scores, strict=True):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from drafter_service.drafters.lookup import Branch, Branches, LookupDrafter
-from drafter_service.drafters.scopes import ScopedMemories
+from drafter_service.drafters.scopes import PerTarget, ScopedMemories
 from drafter_service.session import DraftSession
 from paceline.speculation.accept import NodeCandidates
 
@@ -128,7 +128,7 @@ class RecyclingDrafter(LookupDrafter[tuple[View, int]]):
         self._updates = self.wants_candidates = updates
         self._memories = ScopedMemories(Adjacency, memory=memory)
         self._matrices: dict[str, Adjacency] = {}
-        self._ranks = {greedy: RankShares() for greedy in (False, True)}
+        self._ranks = PerTarget(RankShares)
 
     def opened(self, session: DraftSession) -> None:
         self._matrices[session.session_id] = matrix = self._memories.of(session)
@@ -139,7 +139,7 @@ class RecyclingDrafter(LookupDrafter[tuple[View, int]]):
 
     def extended(self, session: DraftSession, token_ids: Sequence[int]) -> None:
         """Rows are held against the text, and follow it as long as the target's candidates are not known."""
-        matrix, ranks = self._matrices[session.session_id], self._ranks[session.attach.sampling.greedy]
+        matrix, ranks = self._matrices[session.session_id], self._ranks.of(session)
         text = session.tokens[-len(token_ids) - 1 :]
         for before, after in pairwise(text):
             row = matrix.row(before)
@@ -164,7 +164,7 @@ class RecyclingDrafter(LookupDrafter[tuple[View, int]]):
             matrix.replace(before, best)
 
     def begin(self, session: DraftSession) -> tuple[View, int]:
-        ranks = self._ranks[session.attach.sampling.greedy]
+        ranks = self._ranks.of(session)
         return View(self._matrices[session.session_id], ranks, session.width), session.tokens[-1]
 
     def follow(self, place: tuple[View, int]) -> Branches[tuple[View, int]] | None:

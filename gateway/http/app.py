@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import Depends, FastAPI
 
 import paceline
+from gateway.callers import Callers
 from gateway.http import chat, completions, errors, listings, page, tokens
-from gateway.http.callers import admit
+from gateway.http.callers import admission
 from gateway.http.counters import Counters, Counting
 from gateway.http.face import Face
 from gateway.http.limits import BodyLimit
@@ -14,8 +15,8 @@ from gateway.http.models import Models
 from gateway.service import Gateway
 
 
-def make_app(gateway: Gateway) -> FastAPI:
-    counters = Counters()
+def make_app(gateway: Gateway, callers: Callers) -> FastAPI:
+    counters, admit = Counters(), admission(callers)
     face = Face(gateway, Models(gateway), counters)
     app = FastAPI(
         title="Paceline",

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import Request
 
+from gateway.callers import Caller, Callers
 
-def admit(request: Request) -> None:
-    """Nobody is asked for a key."""
+
+def admission(callers: Callers) -> Callable[[Request], None]:
+    """Refuses a request whose key nobody knows; notes the caller of any other."""
+
+    def admit(request: Request) -> None:
+        request.state.caller = callers.identify(request.headers.get("authorization"))
+
+    return admit
+
+
+def caller_of(request: Request) -> Caller:
+    """Of an admitted request."""
+    caller: Caller = request.state.caller
+    return caller

@@ -21,6 +21,7 @@ from paceline.errors import (
     PacelineError,
     PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -37,6 +38,7 @@ _UNION_BRANCH = re.compile(r"[^\w]|^(str|int|float|bool|dict|list|none)$")
 _KINDS: list[tuple[type[Exception], int, str, str | None]] = [
     (FieldError, 400, "invalid_request_error", None),
     (NotFound, 404, "invalid_request_error", "model_not_found"),
+    (Unauthenticated, 401, "invalid_request_error", "invalid_api_key"),
     (PermissionDenied, 403, "invalid_request_error", "permission_denied"),
     (ResourceExhausted, 429, "rate_limit_error", "rate_limit_exceeded"),
     (FailedPrecondition, 400, "invalid_request_error", "failed_precondition"),

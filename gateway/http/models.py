@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.http.vocabulary import Vocabulary
-from gateway.service import MAX_CHARACTERS_PER_TOKEN, Gateway
+from gateway.opening import LONG_CHARACTERS, MAX_CHARACTERS_PER_TOKEN
+from gateway.service import Gateway
 from gateway.text import TextCodec
 from paceline.errors import NotFound, Unavailable
 from paceline.messages import ModelInfo
 from paceline.speculation.fields import require
 
 ResultT = TypeVar("ResultT")
-LONG_CHARACTERS = 8192
-"""Longer texts are tokenized in a thread: the event loop serves others meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,9 @@ class Models:
         self._vocabularies: dict[str, Vocabulary] = {}
 
     def find(self, name: str) -> Model:
-        """The model of this name, empty: any; raises ``NotFound``, or ``Unavailable`` while none is known."""
+        """The model of this name, empty: the only one; raises ``NotFound``, or ``Unavailable`` while none is known."""
+        names = list(dict.fromkeys(info.name for info in self._gateway.models()))
+        require(bool(name) or len(names) < 2, "model", name, f"one of {', '.join(names)}")
         known: list[str] = []
         for worker in self._gateway.verifiers:
             if worker.description is None or worker.codec is None:

@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.http.answer import Answer, Job
+from gateway.http.callers import caller_of
 from gateway.http.choices import Batch, merged, unless_gone
 from gateway.http.counters import Counters
 from gateway.http.encoding import DONE, event, json_response
@@ -38,7 +39,8 @@ class EventStream(EventSourceResponse):
 async def respond(face: Face, job: Job, request: Request) -> Response:
     """Runs the job. Nothing is sent before its first token, so that whatever fails until then has its own status."""
     answer = Answer(job)
-    chunks = merged([face.gateway.generate(generation) for generation in job.generations])
+    caller = caller_of(request)
+    chunks = merged([face.gateway.generate(generation, caller) for generation in job.generations])
     try:
         if not job.stream:
             await unless_gone(request, _collect(answer, chunks))

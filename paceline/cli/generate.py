@@ -16,10 +16,10 @@ from paceline.messages import Chunk, Completion, Generate
 
 
 async def run_generate(
-    request: Generate, gateway: str | None, target: str | None, draft: str | None, *, as_json: bool
+    request: Generate, gateway: str | None, target: str | None, draft: str | None, *, api_key: str | None, as_json: bool
 ) -> None:
     """Streams the text to standard output, or prints one JSON object."""
-    async with _gateway(gateway, target, draft) as address, GatewayClient(address) as client:
+    async with _gateway(gateway, target, draft) as address, GatewayClient(address, api_key) as client:
         chunks: list[Chunk] = []
         async for chunk in client.generate(request):
             chunks.append(chunk)

@@ -14,6 +14,7 @@ import typer
 
 from paceline import __version__
 from paceline.cli.config import config
+from paceline.cli.keys import keys
 from paceline.errors import FieldError, PacelineError
 from paceline.process import run_async
 from paceline.speculation.fields import require
@@ -30,6 +31,7 @@ app = typer.Typer(
 datastore = typer.Typer(no_args_is_help=True, help="Texts of your own that drafters look up.")
 app.add_typer(datastore, name="datastore")
 app.add_typer(config, name="config")
+app.add_typer(keys, name="keys")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -58,6 +60,10 @@ def generate(
     gateway: Annotated[
         str | None, typer.Option(help="Address of a running gateway; default: start a local fleet.")
     ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="For a gateway that asks for one.", envvar="PACELINE_API_KEY", show_default=False),
+    ] = None,
     target: Target = None,
     draft: Draft = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on one line instead of text.")] = False,
@@ -74,7 +80,7 @@ def generate(
         speculation = SpeculationParameters(mode=mode, shape=shape)
         return Generate(model=model, text=text, sampling=sampling, speculation=speculation, seed=seed)
 
-    _run(lambda: run_async(run_generate(request(), gateway, target, draft, as_json=json)))
+    _run(lambda: run_async(run_generate(request(), gateway, target, draft, api_key=api_key, as_json=json)))
 
 
 @app.command()

@@ -17,7 +17,14 @@ from gateway.config import GatewayConfig
 from paceline.cli.fleet import fleet_topology
 from paceline.cluster.check import check_machine
 from paceline.cluster.findings import Findings
-from paceline.cluster.local import drafter_arguments, gateway_arguments, replica_names, start_all, verifier_arguments
+from paceline.cluster.local import (
+    drafter_arguments,
+    gateway_arguments,
+    replica_names,
+    start_all,
+    verifier_arguments,
+    verifiers_name,
+)
 from paceline.cluster.topology import DrafterPool, Sections, Topology, VerifierPool, read_sections
 from paceline.errors import FieldError
 from paceline.settings import Origin, Resolved, resolve
@@ -71,6 +78,13 @@ class Planned:
 def planned_services(topology: Topology) -> list[Planned]:
     """Every service of a fleet, as ``paceline up`` starts it."""
     planned: list[Planned] = []
+    pool_of = {
+        name: model.verifiers
+        for model in topology.models
+        for name in replica_names(verifiers_name(topology, model), topology.verifiers[model.verifiers].replicas)
+    }
+    for pool_name, drafters in topology.drafters.items():
+        pool_of |= dict.fromkeys(replica_names(pool_name, drafters.replicas), pool_name)
 
     def note(name: str, module: str, arguments: Sequence[str], port: int) -> str:
         service = module.removesuffix("_service")
@@ -78,7 +92,7 @@ def planned_services(topology: Topology) -> list[Planned]:
         if service != "gateway":
             pools: Mapping[str, VerifierPool | DrafterPool]
             pools = topology.verifiers if service == "verifier" else topology.drafters
-            pool = next(pool for pool in pools if name in replica_names(pool, pools[pool].replicas))
+            pool = pool_of[name]
             keys = _keys(f"{service}s.{pool}", pools[pool], arguments)
         planned.append(Planned(name, service, [*arguments, "--port", str(port)], keys))
         return ANY_ADDRESS

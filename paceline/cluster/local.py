@@ -176,22 +176,30 @@ def start_all(topology: Topology, spawn: Spawn, *, free_ports: bool, http_port: 
     """Spawns every worker of a fleet, what is dialled before what dials it; returns the gateway's address."""
     drafter_addresses: list[str] = []
     verifier_addresses: list[str] = []
+    served: dict[str, list[str]] = {}
     threads = _verifier_threads(topology)
     for model in topology.models:
         pool = topology.verifiers[model.verifiers]
-        names = replica_names(model.verifiers, pool.replicas)
+        names = replica_names(verifiers_name(topology, model), pool.replicas)
         arguments = [*verifier_arguments(model, pool), "--threads", str(threads)]
         verifiers = [spawn(name, "verifier_service", [*arguments, "--name", name], 0) for name in names]
         verifier_addresses += verifiers
         for pool_name in model.drafters:
-            drafters = topology.drafters[pool_name]
-            names = replica_names(pool_name, drafters.replicas)
-            drafter_addresses += [
-                spawn(name, "drafter_service", drafter_arguments(drafters, verifiers, name, topology.redis), 0)
-                for name in names
-            ]
+            served.setdefault(pool_name, []).extend(verifiers)
+    for pool_name, verifiers in served.items():  # one process for all the targets that name its pool
+        drafters = topology.drafters[pool_name]
+        drafter_addresses += [
+            spawn(name, "drafter_service", drafter_arguments(drafters, verifiers, name, topology.redis), 0)
+            for name in replica_names(pool_name, drafters.replicas)
+        ]
     arguments = gateway_arguments(verifier_addresses, drafter_addresses, http_port, topology.redis)
     return spawn("gateway", "gateway", arguments, 0 if free_ports else topology.gateway.grpc)
+
+
+def verifiers_name(topology: Topology, model: ModelRoute) -> str:
+    """A pool that several models name is started for each of them."""
+    shared = sum(other.verifiers == model.verifiers for other in topology.models) > 1
+    return f"{model.verifiers}-{model.id}" if shared else model.verifiers
 
 
 def verifier_arguments(model: ModelRoute, pool: VerifierPool) -> list[str]:
@@ -236,7 +244,8 @@ def _redis(url: str | None) -> list[str]:
 def _verifier_threads(topology: Topology) -> int:
     """Threads of all processes add up to the cores: one for each model drafter, one for all event loops together, the
     rest for the verifiers."""
-    models = sum(topology.drafters[name].kind in MODEL_KINDS for model in topology.models for name in model.drafters)
+    pools = [topology.drafters[name] for name in {name for model in topology.models for name in model.drafters}]
+    models = sum(pool.replicas for pool in pools if pool.kind in MODEL_KINDS)
     verifiers = max(1, sum(topology.verifiers[model.verifiers].replicas for model in topology.models))
     return max(1, ((os.cpu_count() or 1) - models - 1) // verifiers)
 

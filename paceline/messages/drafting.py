@@ -115,6 +115,8 @@ class Attach:
     key: bytes
     prediction: tuple[int, ...] = ()
     """The client's guess at the text, in tokens."""
+    model: str = ""
+    """Name of the target: what is learned of one target holds for no other."""
 
     @classmethod
     def to(cls, opening: OpenSession, verifier: str, drafter_id: str, prediction: tuple[int, ...] = ()) -> Attach:
@@ -130,6 +132,7 @@ class Attach:
             noise_key=opening.noise_key,
             key=drafter_key(opening.session_secret, opening.session_id, drafter_id, opening.epoch),
             prediction=prediction,
+            model=opening.model,
         )
 
 

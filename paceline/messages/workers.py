@@ -56,6 +56,12 @@ class DrafterDescription:
     max_context: int
     incarnation: int
     protocol_version: int = PROTOCOL_VERSION
+    verifiers: tuple[str, ...] = ()
+    """Addresses that it may dial; empty: it does not say."""
+
+    def drafts_for(self, verifier: str) -> bool:
+        """Whether it may dial the verifier at this address, as far as it says."""
+        return not self.verifiers or verifier in self.verifiers
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ LEAST_STEPS = 16
 """A report on fewer steps says nothing about how well a drafter does."""
 _WEIGHT, _FADING = 0.5, 0.03
 
+Kind = tuple[Mode, int, str]
+
 
 @dataclass(frozen=True)
 class Drafter:
@@ -35,15 +37,16 @@ class Drafter:
 
 @dataclass(frozen=True)
 class Situation:
-    """What an opinion holds for: a mode, and about so many sessions running at the verifier."""
+    """What an opinion holds for: a mode, about so many sessions running at the verifier, and its model."""
 
     mode: Mode
     running: int
+    model: str = ""
 
     @property
-    def kind(self) -> tuple[Mode, int]:
+    def kind(self) -> Kind:
         """Alike for numbers of sessions that are about the same."""
-        return self.mode, round(math.log2(max(1, self.running)))
+        return self.mode, round(math.log2(max(1, self.running))), self.model
 
 
 @dataclass
@@ -59,8 +62,8 @@ class Experience:
     """What reports have said of drafters."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, tuple[Mode, int]], _Known] = {}
-        self._usual: dict[tuple[str, tuple[Mode, int]], float] = {}
+        self._known: dict[tuple[str, Kind], _Known] = {}
+        self._usual: dict[tuple[str, Kind], float] = {}
 
     def report(
         self, now: float, drafter: Drafter, situation: Situation, steps: int, accepted: int, *, drafting: bool

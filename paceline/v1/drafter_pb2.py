@@ -26,7 +26,7 @@ from paceline.v1 import common_pb2 as paceline_dot_v1_dot_common__pb2
 from paceline.v1 import verifier_pb2 as paceline_dot_v1_dot_verifier__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19paceline/v1/drafter.proto\x12\x0bpaceline.v1\x1a\x18paceline/v1/common.proto\x1a\x1apaceline/v1/verifier.proto\"\xab\x02\n\rAttachRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12\x15\n\rtoken_ids_u32\x18\x04 \x01(\x0c\x12\x15\n\rprompt_length\x18\x05 \x01(\r\x12\x31\n\x08sampling\x18\x06 \x01(\x0b\x32\x1f.paceline.v1.SamplingParameters\x12\x37\n\x0bspeculation\x18\x07 \x01(\x0b\x32\".paceline.v1.SpeculationParameters\x12\x11\n\tnoise_key\x18\x08 \x01(\x06\x12\x0b\n\x03key\x18\t \x01(\x0c\x12\x16\n\x0eprediction_u32\x18\n \x01(\x0c\x12\x13\n\x0btraceparent\x18\x0f \x01(\t\"\xa3\x01\n\x0b\x41ttachEvent\x12)\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x15.paceline.v1.AttachedH\x00\x12)\n\x08\x64\x65tached\x18\x02 \x01(\x0b\x32\x15.paceline.v1.DetachedH\x00\x12\x35\n\nstatistics\x18\x03 \x01(\x0b\x32\x1f.paceline.v1.DraftingStatisticsH\x00\x42\x07\n\x05\x65vent\"\x1e\n\x08\x41ttached\x12\x12\n\nnode_limit\x18\x01 \x01(\x04\"\x1a\n\x08\x44\x65tached\x12\x0e\n\x06reason\x18\x01 \x01(\t\"a\n\x12\x44raftingStatistics\x12\x10\n\x08\x66orwards\x18\x01 \x01(\x04\x12\r\n\x05nodes\x18\x02 \x01(\x04\x12\x14\n\x0c\x62usy_seconds\x18\x03 \x01(\x01\x12\x14\n\x0cidle_seconds\x18\x04 \x01(\x01\"\xa6\x01\n\x0eProposeRequest\x12\x15\n\rtoken_ids_u32\x18\x01 \x01(\x0c\x12\x31\n\x08sampling\x18\x02 \x01(\x0b\x32\x1f.paceline.v1.SamplingParameters\x12\x37\n\x0bspeculation\x18\x03 \x01(\x0b\x32\".paceline.v1.SpeculationParameters\x12\x11\n\tnoise_key\x18\x04 \x01(\x06\"\x18\n\x16\x44\x65scribeDrafterRequest\"\x88\x02\n\x17\x44\x65scribeDrafterResponse\x12\x12\n\ndrafter_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x04 \x01(\r\x12\x16\n\x0etokenizer_hash\x18\x05 \x01(\t\x12\x16\n\x0eprice_per_hour\x18\x06 \x01(\x01\x12\x14\n\x0cmax_sessions\x18\x07 \x01(\r\x12\x19\n\x11\x61ttached_sessions\x18\x08 \x01(\r\x12\x13\n\x0bmax_context\x18\t \x01(\r\x12\x18\n\x10protocol_version\x18\n \x01(\r\x12\x13\n\x0bincarnation\x18\x0b \x01(\x06\x32\xed\x01\n\x0e\x44rafterService\x12@\n\x06\x41ttach\x12\x1a.paceline.v1.AttachRequest\x1a\x18.paceline.v1.AttachEvent0\x01\x12\x42\n\x07Propose\x12\x1b.paceline.v1.ProposeRequest\x1a\x18.paceline.v1.DraftUpdate0\x01\x12U\n\x08\x44\x65scribe\x12#.paceline.v1.DescribeDrafterRequest\x1a$.paceline.v1.DescribeDrafterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19paceline/v1/drafter.proto\x12\x0bpaceline.v1\x1a\x18paceline/v1/common.proto\x1a\x1apaceline/v1/verifier.proto\"\xba\x02\n\rAttachRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12\x15\n\rtoken_ids_u32\x18\x04 \x01(\x0c\x12\x15\n\rprompt_length\x18\x05 \x01(\r\x12\x31\n\x08sampling\x18\x06 \x01(\x0b\x32\x1f.paceline.v1.SamplingParameters\x12\x37\n\x0bspeculation\x18\x07 \x01(\x0b\x32\".paceline.v1.SpeculationParameters\x12\x11\n\tnoise_key\x18\x08 \x01(\x06\x12\x0b\n\x03key\x18\t \x01(\x0c\x12\x16\n\x0eprediction_u32\x18\n \x01(\x0c\x12\r\n\x05model\x18\x0b \x01(\t\x12\x13\n\x0btraceparent\x18\x0f \x01(\t\"\xa3\x01\n\x0b\x41ttachEvent\x12)\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x15.paceline.v1.AttachedH\x00\x12)\n\x08\x64\x65tached\x18\x02 \x01(\x0b\x32\x15.paceline.v1.DetachedH\x00\x12\x35\n\nstatistics\x18\x03 \x01(\x0b\x32\x1f.paceline.v1.DraftingStatisticsH\x00\x42\x07\n\x05\x65vent\"\x1e\n\x08\x41ttached\x12\x12\n\nnode_limit\x18\x01 \x01(\x04\"\x1a\n\x08\x44\x65tached\x12\x0e\n\x06reason\x18\x01 \x01(\t\"a\n\x12\x44raftingStatistics\x12\x10\n\x08\x66orwards\x18\x01 \x01(\x04\x12\r\n\x05nodes\x18\x02 \x01(\x04\x12\x14\n\x0c\x62usy_seconds\x18\x03 \x01(\x01\x12\x14\n\x0cidle_seconds\x18\x04 \x01(\x01\"\xa6\x01\n\x0eProposeRequest\x12\x15\n\rtoken_ids_u32\x18\x01 \x01(\x0c\x12\x31\n\x08sampling\x18\x02 \x01(\x0b\x32\x1f.paceline.v1.SamplingParameters\x12\x37\n\x0bspeculation\x18\x03 \x01(\x0b\x32\".paceline.v1.SpeculationParameters\x12\x11\n\tnoise_key\x18\x04 \x01(\x06\"\x18\n\x16\x44\x65scribeDrafterRequest\"\x9b\x02\n\x17\x44\x65scribeDrafterResponse\x12\x12\n\ndrafter_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x04 \x01(\r\x12\x16\n\x0etokenizer_hash\x18\x05 \x01(\t\x12\x16\n\x0eprice_per_hour\x18\x06 \x01(\x01\x12\x14\n\x0cmax_sessions\x18\x07 \x01(\r\x12\x19\n\x11\x61ttached_sessions\x18\x08 \x01(\r\x12\x13\n\x0bmax_context\x18\t \x01(\r\x12\x18\n\x10protocol_version\x18\n \x01(\r\x12\x13\n\x0bincarnation\x18\x0b \x01(\x06\x12\x11\n\tverifiers\x18\x0c \x03(\t2\xed\x01\n\x0e\x44rafterService\x12@\n\x06\x41ttach\x12\x1a.paceline.v1.AttachRequest\x1a\x18.paceline.v1.AttachEvent0\x01\x12\x42\n\x07Propose\x12\x1b.paceline.v1.ProposeRequest\x1a\x18.paceline.v1.DraftUpdate0\x01\x12U\n\x08\x44\x65scribe\x12#.paceline.v1.DescribeDrafterRequest\x1a$.paceline.v1.DescribeDrafterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +34,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paceline.v1.drafter_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ATTACHREQUEST']._serialized_start=97
-  _globals['_ATTACHREQUEST']._serialized_end=396
-  _globals['_ATTACHEVENT']._serialized_start=399
-  _globals['_ATTACHEVENT']._serialized_end=562
-  _globals['_ATTACHED']._serialized_start=564
-  _globals['_ATTACHED']._serialized_end=594
-  _globals['_DETACHED']._serialized_start=596
-  _globals['_DETACHED']._serialized_end=622
-  _globals['_DRAFTINGSTATISTICS']._serialized_start=624
-  _globals['_DRAFTINGSTATISTICS']._serialized_end=721
-  _globals['_PROPOSEREQUEST']._serialized_start=724
-  _globals['_PROPOSEREQUEST']._serialized_end=890
-  _globals['_DESCRIBEDRAFTERREQUEST']._serialized_start=892
-  _globals['_DESCRIBEDRAFTERREQUEST']._serialized_end=916
-  _globals['_DESCRIBEDRAFTERRESPONSE']._serialized_start=919
-  _globals['_DESCRIBEDRAFTERRESPONSE']._serialized_end=1183
-  _globals['_DRAFTERSERVICE']._serialized_start=1186
-  _globals['_DRAFTERSERVICE']._serialized_end=1423
+  _globals['_ATTACHREQUEST']._serialized_end=411
+  _globals['_ATTACHEVENT']._serialized_start=414
+  _globals['_ATTACHEVENT']._serialized_end=577
+  _globals['_ATTACHED']._serialized_start=579
+  _globals['_ATTACHED']._serialized_end=609
+  _globals['_DETACHED']._serialized_start=611
+  _globals['_DETACHED']._serialized_end=637
+  _globals['_DRAFTINGSTATISTICS']._serialized_start=639
+  _globals['_DRAFTINGSTATISTICS']._serialized_end=736
+  _globals['_PROPOSEREQUEST']._serialized_start=739
+  _globals['_PROPOSEREQUEST']._serialized_end=905
+  _globals['_DESCRIBEDRAFTERREQUEST']._serialized_start=907
+  _globals['_DESCRIBEDRAFTERREQUEST']._serialized_end=931
+  _globals['_DESCRIBEDRAFTERRESPONSE']._serialized_start=934
+  _globals['_DESCRIBEDRAFTERRESPONSE']._serialized_end=1217
+  _globals['_DRAFTERSERVICE']._serialized_start=1220
+  _globals['_DRAFTERSERVICE']._serialized_end=1457
 # @@protoc_insertion_point(module_scope)

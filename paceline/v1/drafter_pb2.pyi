@@ -1,14 +1,15 @@
 from paceline.v1 import common_pb2 as _common_pb2
 from paceline.v1 import verifier_pb2 as _verifier_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AttachRequest(_message.Message):
-    __slots__ = ("session_id", "epoch", "verifier", "token_ids_u32", "prompt_length", "sampling", "speculation", "noise_key", "key", "prediction_u32", "traceparent")
+    __slots__ = ("session_id", "epoch", "verifier", "token_ids_u32", "prompt_length", "sampling", "speculation", "noise_key", "key", "prediction_u32", "model", "traceparent")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VERIFIER_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +20,7 @@ class AttachRequest(_message.Message):
     NOISE_KEY_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     PREDICTION_U32_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     epoch: int
@@ -30,8 +32,9 @@ class AttachRequest(_message.Message):
     noise_key: int
     key: bytes
     prediction_u32: bytes
+    model: str
     traceparent: str
-    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., verifier: _Optional[str] = ..., token_ids_u32: _Optional[bytes] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParameters, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParameters, _Mapping]] = ..., noise_key: _Optional[int] = ..., key: _Optional[bytes] = ..., prediction_u32: _Optional[bytes] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., verifier: _Optional[str] = ..., token_ids_u32: _Optional[bytes] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParameters, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParameters, _Mapping]] = ..., noise_key: _Optional[int] = ..., key: _Optional[bytes] = ..., prediction_u32: _Optional[bytes] = ..., model: _Optional[str] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class AttachEvent(_message.Message):
     __slots__ = ("attached", "detached", "statistics")
@@ -84,7 +87,7 @@ class DescribeDrafterRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeDrafterResponse(_message.Message):
-    __slots__ = ("drafter_id", "kind", "model", "vocabulary_size", "tokenizer_hash", "price_per_hour", "max_sessions", "attached_sessions", "max_context", "protocol_version", "incarnation")
+    __slots__ = ("drafter_id", "kind", "model", "vocabulary_size", "tokenizer_hash", "price_per_hour", "max_sessions", "attached_sessions", "max_context", "protocol_version", "incarnation", "verifiers")
     DRAFTER_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +99,7 @@ class DescribeDrafterResponse(_message.Message):
     MAX_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    VERIFIERS_FIELD_NUMBER: _ClassVar[int]
     drafter_id: str
     kind: str
     model: str
@@ -107,4 +111,5 @@ class DescribeDrafterResponse(_message.Message):
     max_context: int
     protocol_version: int
     incarnation: int
-    def __init__(self, drafter_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., vocabulary_size: _Optional[int] = ..., tokenizer_hash: _Optional[str] = ..., price_per_hour: _Optional[float] = ..., max_sessions: _Optional[int] = ..., attached_sessions: _Optional[int] = ..., max_context: _Optional[int] = ..., protocol_version: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    verifiers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, drafter_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., vocabulary_size: _Optional[int] = ..., tokenizer_hash: _Optional[str] = ..., price_per_hour: _Optional[float] = ..., max_sessions: _Optional[int] = ..., attached_sessions: _Optional[int] = ..., max_context: _Optional[int] = ..., protocol_version: _Optional[int] = ..., incarnation: _Optional[int] = ..., verifiers: _Optional[_Iterable[str]] = ...) -> None: ...

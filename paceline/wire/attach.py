@@ -23,6 +23,7 @@ def to_attach(value: m.Attach) -> drafter.AttachRequest:
         noise_key=value.noise_key,
         key=value.key,
         prediction_u32=pack_tokens(value.prediction),
+        model=value.model,
     )
 
 
@@ -38,6 +39,7 @@ def from_attach(wire: drafter.AttachRequest) -> m.Attach:
         noise_key=wire.noise_key,
         key=wire.key,
         prediction=unpack_tokens(wire.prediction_u32, "prediction"),
+        model=wire.model,
     )
 
 

@@ -74,6 +74,7 @@ def from_drafter_description(wire: drafter.DescribeDrafterResponse) -> m.Drafter
         max_context=wire.max_context,
         incarnation=wire.incarnation,
         protocol_version=wire.protocol_version,
+        verifiers=tuple(wire.verifiers),
     )
 
 

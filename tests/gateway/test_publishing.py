@@ -56,7 +56,7 @@ async def test_what_was_said_is_published_unless_the_session_failed(ends: str) -
         published.append((tokenizer_hash, opening, list(token_ids)))
 
     worker = verifier()
-    gateway = Gateway([worker], [], publish)
+    gateway = Gateway([worker], [], publish=publish)
     speculation = SpeculationParameters(cache_scope="a")
     stream = gateway.generate(Generate(token_ids=PROMPT, sampling=SamplingParameters(), speculation=speculation))
     first = asyncio.ensure_future(anext(stream))
@@ -92,5 +92,5 @@ async def test_what_was_said_is_published_unless_the_session_failed(ends: str) -
     for tokenizer_hash, opening, _ in published:
         assert worker.codec is not None
         assert (tokenizer_hash, opening.session_id, opening.token_ids) == (worker.codec.hash, name, PROMPT)
-        assert opening.speculation.cache_scope == "a"
+        assert opening.speculation.cache_scope == "/a"
     await worker.close()

@@ -1,0 +1,129 @@
+"""A fleet in one process: real servers on loopback and real streams, with everything inside to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drafter_service.config import DrafterConfig
+from drafter_service.links import Links
+from drafter_service.loading import load_drafter
+from drafter_service.service import Drafter
+from drafter_service.servicer import DrafterServicer
+from gateway.admission import Bounds
+from gateway.callers import Callers
+from gateway.service import Gateway
+from gateway.servicer import GatewayServicer
+from gateway.workers import DrafterWorker, VerifierWorker, start_all
+from paceline import wire
+from paceline.checkpoint import read_tokenizer
+from paceline.emulation import Pace
+from paceline.engine.runner import ModelRunner
+from paceline.loop import DeviceLoop
+from paceline.messages import Fingerprint, ModelInfo, VerifierDescription
+from paceline.rpc import Server
+from verifier_service.service import Verifier
+from verifier_service.servicer import VerifierServicer
+from verifier_service.table import Limits
+
+FINGERPRINT = Fingerprint("", "float32", "paceline", "cpu", 1, "standard")
+
+
+@dataclass(frozen=True)
+class LocalVerifier:
+    address: str
+    verifier: Verifier
+
+    @property
+    def free_blocks(self) -> int:
+        return self.verifier.load()[2]
+
+
+@dataclass(frozen=True)
+class LocalDrafter:
+    address: str
+    drafter: Drafter
+
+
+@dataclass(frozen=True)
+class LocalGateway:
+    address: str
+    gateway: Gateway
+
+
+@contextlib.asynccontextmanager
+async def local_verifier(
+    path: Path, name: str = "target", limits: Limits | None = None, step: str = ""
+) -> AsyncIterator[LocalVerifier]:
+    """``step``: how long a forward takes at least, as ``5ms``."""
+    runner, limits = ModelRunner.load(path, cache_tokens=16384), limits or Limits()
+    runner.pace = Pace.parse(step)
+    info = ModelInfo(name, runner.config.vocabulary_size, runner.config.max_context, "", runner.config.stop_token_ids)
+    verifier = Verifier(runner, info, limits)
+
+    def describe() -> VerifierDescription:
+        return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
+
+    server = Server(["paceline.v1.VerifierService"])
+    wire.add_verifier(VerifierServicer(verifier, describe, read_tokenizer(path)), server.server)
+    async with _looping(DeviceLoop("step loop", verifier, on_failure=_raise)), _serving(server) as address:
+        yield LocalVerifier(address, verifier)
+
+
+@contextlib.asynccontextmanager
+async def local_drafter(config: DrafterConfig) -> AsyncIterator[LocalDrafter]:
+    loaded = load_drafter(config)
+    links = Links(loaded.drafter, config.verifiers)
+    server = Server(["paceline.v1.DrafterService"])
+    wire.add_drafter(DrafterServicer(loaded.drafter, links, loaded.describe), server.server)
+    async with _looping(DeviceLoop("growing loop", loaded.drafter, on_failure=_raise)), _serving(server) as address:
+        yield LocalDrafter(address, loaded.drafter)
+        await links.close()
+
+
+@contextlib.asynccontextmanager
+async def local_gateway(
+    verifiers: Sequence[LocalVerifier],
+    drafters: Sequence[LocalDrafter] = (),
+    bounds: Bounds | None = None,
+    callers: Callers | None = None,
+    sessions_per_verifier: int = 0,
+) -> AsyncIterator[LocalGateway]:
+    verifier_workers = [VerifierWorker(verifier.address) for verifier in verifiers]
+    drafter_workers = [DrafterWorker(drafter.address) for drafter in drafters]
+    gateway = Gateway(verifier_workers, drafter_workers, bounds, sessions_per_verifier)
+    workers: list[VerifierWorker | DrafterWorker] = [*verifier_workers, *drafter_workers]
+    await start_all(workers)
+    server = Server(["paceline.v1.GatewayService"])
+    wire.add_gateway(GatewayServicer(gateway, callers or Callers()), server.server)
+    async with _serving(server) as address:
+        while not all(worker.healthy for worker in workers):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        yield LocalGateway(address, gateway)
+    await asyncio.gather(*(worker.close() for worker in workers))
+
+
+@contextlib.asynccontextmanager
+async def _serving(server: Server) -> AsyncIterator[str]:
+    port = await server.start("127.0.0.1", 0, insecure=False)
+    await server.ready()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(grace_seconds=0.0)
+
+
+@contextlib.asynccontextmanager
+async def _looping(loop: DeviceLoop) -> AsyncIterator[None]:
+    loop.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(loop.stop)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
