@@ -9,7 +9,7 @@ from paceline import process
 from paceline.errors import FieldError, PacelineError
 from paceline.settings import parse
 
-NAMES = ("engine", "prefill", "decode", "overlap", "drafters", "rag", "lookup", "accelerator")
+NAMES = ("engine", "prefill", "decode", "overlap", "drafters", "rag", "lookup", "grammar", "accelerator")
 
 
 def main() -> int:
@@ -53,6 +53,10 @@ def _run(name: str, arguments: Sequence[str], program: str) -> int:
             from paceline.bench import lookup
 
             lookup.run(parse(lookup.LookupBench, arguments, program))
+        case "grammar":
+            from paceline.bench import grammar
+
+            grammar.run(parse(grammar.GrammarBench, arguments, program))
         case "accelerator":
             from paceline.bench import accelerator
 

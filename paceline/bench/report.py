@@ -87,5 +87,7 @@ class Report:
                 "rows": self.rows,
             }
             file.write_text(json.dumps(content, indent=1, default=str) + "\n")
-        line = " ".join(f"{name}={value:.2f}" for name, value in results.items())
+        line = " ".join(
+            f"{name}={value:.2f}" if isinstance(value, float) else f"{name}={value}" for name, value in results.items()
+        )
         self.console.print(f"RESULT {line}", soft_wrap=True, highlight=False)

@@ -20,7 +20,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paceline import rpc, wire
+from paceline.bench.grammar import GrammarBench, measure, mismatches
 from paceline.bench.prompts import CODE_PROMPTS
+from paceline.bench.report import Report
 from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
 from paceline.embedded import TARGET, pair_topology
@@ -223,6 +225,18 @@ async def test_bad_requests_are_answered_by_name(cluster: LocalCluster, name: st
             await wire.gateway_stub(connection).Generate(bad).read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert says in (caught.value.details() or "")
+
+
+async def test_what_is_held_to_a_schema_is_valid_and_the_same_text_with_speculation(client: GatewayClient) -> None:
+    """A small part of ``paceline bench grammar``."""
+    bench, report = GrammarBench(schemas=6, seeds=2, max_tokens=160), Report("grammar", {})
+    await measure(client, report, bench)
+    assert len({row["difficulty"] for row in report.rows}) == 6
+    finished = [row for row in report.rows if row["finished"]]
+    assert len(finished) >= 0.9 * len(report.rows)
+    assert [row["problem"] for row in finished] == [""] * len(finished)
+    assert mismatches(report) == 0
+    assert sum(row["drafters"]["grammar"][1] for row in report.select(way="forced")) > 0
 
 
 async def test_unknown_model_and_session(client: GatewayClient) -> None:
