@@ -31,6 +31,8 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     server = Server(["paceline.v1.DrafterService"], reserved=config.exit_with_parent)
     wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)
     growing.start()
+    if loaded.reader:
+        await loaded.reader.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready(lambda: growing.stalled_seconds < config.stall_seconds)
     logger.info("%s (%s) drafts on %s:%d", config.worker_name, config.kind, config.host, port)
@@ -38,6 +40,8 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     await server.stop()
     await links.close()
     await asyncio.to_thread(growing.stop)
+    if loaded.reader:
+        await loaded.reader.close()
     await asyncio.to_thread(drafter.kind.stop)
     failure.check()
 

@@ -27,6 +27,9 @@ class DrafterConfig:
     datastore: Path | None = setting("what 'paceline datastore build' wrote; for kind datastore", None)
     memory_tokens: int = setting("tokens that kind suffix remembers", 10_000_000)
     snapshot: Path | None = setting("folder where kind suffix keeps its memory between runs; needs a tokenizer", None)
+    redis: str | None = setting(
+        "URL of a Redis from which kind suffix learns what all sessions of the fleet said; needs a tokenizer", None
+    )
     suffix_decoding_max_tree_depth: int = setting("longest match that kind suffix tells apart", 24)
     suffix_decoding_max_cached_requests: int = setting("finished sessions that kind suffix remembers", 10_000)
     suffix_decoding_max_spec_factor: float = setting("tokens that kind suffix drafts per token of a match", 1.0)
@@ -69,6 +72,12 @@ class DrafterConfig:
             require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to check the datastore by")
         if self.snapshot:
             require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to check the snapshot by")
+        if self.redis is not None:
+            from paceline.cluster.redis_client import check_redis
+
+            check_redis("redis", self.redis)
+            require(self.kind == "suffix", "kind", self.kind, "suffix, the only one that learns from redis")
+            require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to find its texts by")
         require(self.memory_tokens >= 1024, "memory_tokens", self.memory_tokens, "at least 1024")
         depth, factor = self.suffix_decoding_max_tree_depth, self.suffix_decoding_max_spec_factor
         cached, least = self.suffix_decoding_max_cached_requests, self.suffix_decoding_min_token_prob

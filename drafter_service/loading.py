@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drafter_service.config import DrafterConfig
 from drafter_service.drafters.base import DraftKind
@@ -15,6 +16,10 @@ from drafter_service.service import Drafter
 from paceline.checkpoint import resolve, resolve_tokenizer, tokenizer_hash
 from paceline.messages import DrafterDescription
 
+if TYPE_CHECKING:  # redis is imported where it is configured
+    from drafter_service.memory import SuffixMemory
+    from paceline.cluster.fleet_memory import TextReader
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -22,15 +27,18 @@ class Loaded:
 
     drafter: Drafter
     describe: Callable[[], DrafterDescription]
+    reader: TextReader | None = None
+    """What tells it of the fleet's texts, to be started."""
 
 
 @dataclass(frozen=True)
 class _Built:
-    """A kind, the vocabulary that it knows (0: any) and the longest text that it follows."""
+    """A kind, the vocabulary that it knows (0: any), the longest text that it follows, and who tells it of others'."""
 
     kind: DraftKind
     vocabulary_size: int
     max_context: int
+    reader: TextReader | None = None
 
 
 def load_drafter(config: DrafterConfig) -> Loaded:
@@ -60,7 +68,7 @@ def load_drafter(config: DrafterConfig) -> Loaded:
             verifiers=config.verifiers,
         )
 
-    return Loaded(drafter, describe)
+    return Loaded(drafter, describe, built.reader)
 
 
 def _tokenizer_hash(config: DrafterConfig) -> str:
@@ -104,14 +112,29 @@ def _suffix(config: DrafterConfig) -> _Built:
     from drafter_service.drafters.suffix import Snapshot, SuffixDrafter
     from drafter_service.memory import SuffixMemory
 
+    memory = SuffixMemory(config.memory_tokens, config.suffix_decoding_max_cached_requests)
     drafter = SuffixDrafter(
-        SuffixMemory(config.memory_tokens, config.suffix_decoding_max_cached_requests),
+        memory,
         Snapshot(config.snapshot, _needed_hash(config)) if config.snapshot else None,
+        told=config.redis is not None,
         max_tree_depth=config.suffix_decoding_max_tree_depth,
         max_spec_factor=config.suffix_decoding_max_spec_factor,
         min_token_prob=config.suffix_decoding_min_token_prob,
     )
-    return _Built(drafter, 0, config.max_context)
+    return _Built(drafter, 0, config.max_context, _reader(config, memory))
+
+
+def _reader(config: DrafterConfig, memory: SuffixMemory) -> TextReader | None:
+    """Fills the memory from the fleet's stream, from where a snapshot ends."""
+    if config.redis is None:
+        return None
+    from paceline.cluster.fleet_memory import FinishedText, TextReader
+
+    def take(text: FinishedText, position: str) -> None:
+        memory.remember(text.cache_scope, text.token_ids)
+        memory.position = position
+
+    return TextReader(config.redis, _needed_hash(config), take, memory.position)
 
 
 def _datastore(config: DrafterConfig) -> _Built:

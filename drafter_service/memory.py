@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from paceline.segments import Stored, read_segments, write_segments
+from paceline.segments import Stored, read_position, read_segments, write_segments
 from paceline.speculation.suffixes import Segment, Tokens, backwards
 
 GROWTH = 4
@@ -63,6 +63,8 @@ class SuffixMemory:
         self._max_tokens, self._max_documents = max_tokens, max_documents
         self.tokens = self.documents = 0
         """Held, whether sorted or not; separators count."""
+        self.position = ""
+        """Where the last text stood in the stream that it came from, if it did."""
         self._lock = threading.Lock()
         self._waiting: dict[_Text, None] = {}
         self._held: dict[_Held, None] = {}
@@ -74,7 +76,7 @@ class SuffixMemory:
         """What is known in a scope, old to new."""
         return [held.segment for held in self._rows.get(scope, ())]
 
-    def remember(self, scope: str, token_ids: Sequence[int]) -> None:
+    def remember(self, scope: str, token_ids: Sequence[int] | Tokens) -> None:
         """Takes a finished text, of a very long one the end; it is found once it is sorted."""
         text = _Text(scope, backwards([token_ids[-(self._max_tokens // PARTS - 2) :]]))
         with self._lock:
@@ -96,14 +98,14 @@ class SuffixMemory:
         """Takes over what ``save`` wrote; raises ``FieldError`` if it is broken or of another tokenizer."""
         for stored in read_segments(directory, tokenizer_hash, "snapshot"):
             self._hold(_Held(stored.scope, stored.segment, stored.documents), self._rows.get(stored.scope, ()))
+        self.position = read_position(directory, "snapshot")
         self._evict()
 
     def save(self, directory: Path, tokenizer_hash: str) -> None:
         """Writes all to a folder, in the place of the one that was loaded from."""
         self.settle()
-        write_segments(
-            directory, tokenizer_hash, [Stored(held.segment, held.scope, held.documents) for held in self._held]
-        )
+        parts = [Stored(held.segment, held.scope, held.documents) for held in self._held]
+        write_segments(directory, tokenizer_hash, parts, self.position)
 
     # -- folding, in a thread beside -----------------------------------------------------------------------------------
 

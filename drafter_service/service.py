@@ -169,7 +169,11 @@ class Drafter:
             item()
         sessions = [member.session for member in self._growing()]
         if sessions:
+            started = self._clock()
             self.kind.grow(sessions)
+            share = (self._clock() - started) / len(sessions)
+            for session in sessions:
+                session.busy_seconds += share
         self._send()
         return bool(sessions or news)
 
@@ -285,7 +289,7 @@ class Drafter:
         session.extend(verdict.token_ids[known:])
         self.kind.advance(session)
         if verdict.candidates:
-            self.kind.learn(session, verdict.candidates)
+            self.kind.learn(session, verdict.candidates, verdict.beside)
         if session.hash != verdict.prefix_hash:
             self._leave(member, "prefix hash differs from the verifier's")
 
@@ -318,7 +322,8 @@ class Drafter:
                 rounds.append(RoundComplete(session.session_id, epoch, session.tree.root.position))
             columns = session.take_unsent()
             if columns is not None:
-                nodes.append(DraftNodes(session.session_id, epoch, columns, session.idle.take()))
+                idle, busy = session.idle.take(), session.take_busy_seconds()
+                nodes.append(DraftNodes(session.session_id, epoch, columns, idle, busy))
         for link, nodes, rounds in updates.values():
             if nodes or rounds:
                 link.send(DraftUpdate(nodes=tuple(nodes), rounds=tuple(rounds)))

@@ -52,6 +52,8 @@ class DraftSession:
         self.width = 1 if attach.speculation.shape is Shape.CHAIN else attach.speculation.draft_width
         self.joined = False
         self.idle = IdleTime()
+        self.busy_seconds = 0.0
+        """Its share of the growths since the last message."""
         self.node_limit = 0
         self.growths = 0
         """Growths since the last verdict."""
@@ -82,6 +84,10 @@ class DraftSession:
             and self.tree.size < MAX_LIVE_NODES
             and self._next_node_id + len(self._unsent) <= self.node_limit
         )
+
+    def take_busy_seconds(self) -> float:
+        seconds, self.busy_seconds = self.busy_seconds, 0.0
+        return seconds
 
     def join(self, drafter_id: str, *, wants_candidates: bool) -> Join:
         """The message that asks the verifier in."""

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gateway.callers import Callers
 from gateway.config import GatewayConfig
@@ -16,6 +17,9 @@ from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import process, wire
 from paceline.rpc import Server
 from paceline.settings import parse
+
+if TYPE_CHECKING:  # redis is imported where it is configured
+    from paceline.cluster.fleet_memory import TextPublisher
 
 logger = logging.getLogger("gateway")
 
@@ -31,7 +35,9 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     drafters = [DrafterWorker(address) for address in config.drafters]
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
     await start_all(workers)
-    gateway = Gateway(verifiers, drafters, config.bounds, config.sessions_per_verifier)
+    publisher = await _publisher(config)
+    publish = publisher.publish if publisher else None
+    gateway = Gateway(verifiers, drafters, config.bounds, config.sessions_per_verifier, publish)
     server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
     wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
@@ -41,7 +47,19 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     logger.info("%s serves on %s:%d", config.name, config.host, port)
     await stop.wait()
     await server.stop()
+    if publisher:
+        await publisher.close()
     await asyncio.gather(*(worker.close() for worker in workers))
+
+
+async def _publisher(config: GatewayConfig) -> TextPublisher | None:
+    if config.redis is None:
+        return None
+    from paceline.cluster.fleet_memory import TextPublisher
+
+    publisher = TextPublisher(config.redis)
+    await publisher.start()
+    return publisher
 
 
 async def _until(condition: Callable[[], bool], stop: asyncio.Event, timeout_seconds: float | None) -> None:

@@ -24,6 +24,7 @@ class GatewayConfig:
     queue_tokens: int = setting("tokens that they may have, prompts and max_tokens together", Bounds.tokens)
     queue_seconds: float = setting("longest wait; who would wait longer is refused at once", Bounds.wait_seconds)
     sessions_per_verifier: int = setting("sessions that run at a verifier, at most; 0: as many as it takes", 0)
+    redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
@@ -33,6 +34,10 @@ class GatewayConfig:
         most = self.sessions_per_verifier
         require(most >= 0, "sessions_per_verifier", most, "0 or more")
         Bounds(self.queue_requests, self.queue_tokens, self.queue_seconds)
+        if self.redis is not None:
+            from paceline.cluster.redis_client import check_redis
+
+            check_redis("redis", self.redis)
 
     @property
     def bounds(self) -> Bounds:

@@ -70,8 +70,9 @@ class Running:
     started: float
     first_token_at: float = 0.0
     last_token_at: float = 0.0
-    emitted: int = 0
+    said: list[int] = field(default_factory=list)
     """Tokens that the client was given, those held back not yet among them."""
+    failed: bool = False
     _detokenizer: Detokenizer = field(init=False)
     _stops: StopStrings = field(init=False)
 
@@ -79,6 +80,11 @@ class Running:
         assert self.verifier.codec is not None, "a healthy verifier has given us its tokenizer"
         self._detokenizer = self.verifier.codec.detokenizer()
         self._stops = StopStrings(self.stop, self.opening.sampling.min_tokens)
+
+    @property
+    def tokenizer_hash(self) -> str:
+        assert self.verifier.codec is not None, "a healthy verifier has given us its tokenizer"
+        return self.verifier.codec.hash
 
     async def stream(self) -> AsyncIterator[Chunk]:
         """Chunks until the text ends, by the verifier's word or a stop string: the first one, which comes when the
@@ -132,11 +138,12 @@ class Running:
     # -- chunks --------------------------------------------------------------------------------------------------------
 
     def _chunk(self, event: SessionEvent, tokens: Sequence[Token], last: SessionEvent | None = None) -> Chunk:
-        position, self.emitted = self.emitted, self.emitted + len(tokens)
+        position, token_ids = len(self.said), tuple(token.token_id for token in tokens)
+        self.said += token_ids
         return Chunk(
             self.opening.session_id,
             "".join(token.piece for token in tokens),
-            tuple(token.token_id for token in tokens),
+            token_ids,
             position,
             completion=self._completion(last) if last else None,
             piece_lengths=tuple(len(token.piece) for token in tokens),
@@ -162,12 +169,12 @@ class Running:
         assert reason is not None, "the last event has one"
         return Completion(
             finish_reason=reason,
-            usage=Usage(self.opening.prompt_length, self.emitted, cached),
+            usage=Usage(self.opening.prompt_length, len(self.said), cached),
             overlap=last.overlap or OverlapStatistics(),
             mode=self.opening.speculation.mode,
             exactness=exactness(description),
             ttft_seconds=self.first_token_at - self.started if self.first_token_at else 0.0,
-            tpot_seconds=spread / (self.emitted - 1) if self.emitted > 1 else 0.0,
+            tpot_seconds=spread / (len(self.said) - 1) if len(self.said) > 1 else 0.0,
             stop_reason=self._stops.found,
         )
 

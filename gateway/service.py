@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from gateway.admission import Admission, Bounds, Demand, enter
 from gateway.callers import ANONYMOUS, Caller
@@ -18,6 +18,9 @@ from gateway.workers import DrafterWorker, VerifierWorker
 from paceline.errors import NotFound
 from paceline.messages import AbortSession, Chunk, Generate, ModelInfo, OpenSession, Worker
 
+Publish = Callable[[str, OpenSession, Sequence[int]], None]
+"""Takes what a session said once it is over, with the hash of the tokenizer that it was said in; never waits."""
+
 
 class Gateway:
     """Admits requests and routes them to workers of a fixed topology."""
@@ -28,12 +31,14 @@ class Gateway:
         drafters: Sequence[DrafterWorker],
         bounds: Bounds | None = None,
         sessions_per_verifier: int = 0,
+        publish: Publish | None = None,
     ) -> None:
         """``sessions_per_verifier``: that run at a time, at most; 0: as many as it says that it takes."""
         self.fleet = Fleet(verifiers, drafters, sessions_per_verifier)
         self.verifiers, self.drafters = self.fleet.verifiers, self.fleet.drafters
         self.admission = Admission(bounds or Bounds(), self.fleet.slots)
         self.fleet.watch(self._fleet_changed)
+        self._publish = publish
         self._coordinator = Coordinator(drafters)
         self._running: dict[str, Running] = {}
 
@@ -60,6 +65,9 @@ class Gateway:
             try:
                 async for chunk in running.stream():
                     yield chunk
+            except Exception:
+                running.failed = True
+                raise
             finally:
                 self._close(running)
                 self.admission.leave(place, events.tokens)
@@ -105,6 +113,8 @@ class Gateway:
         if running.verifier.healthy:
             running.verifier.send(AbortSession(session_id, running.opening.epoch))
         self._running.pop(session_id, None)
+        if self._publish and not running.failed:
+            self._publish(running.tokenizer_hash, running.opening, running.said)
 
     def _fleet_changed(self) -> None:
         for model in self.models():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from paceline.speculation.fields import FieldError, require
 from paceline.speculation.suffixes import Segment
 
 FORMAT = 1
+POSITION = re.compile(r"\d+-\d+")
 _INDEX = "index.json"
 
 
@@ -27,8 +29,11 @@ class Stored:
     documents: int = 0
 
 
-def write_segments(directory: Path, tokenizer_hash: str, parts: Iterable[Stored]) -> None:
-    """Writes all beside ``directory`` and puts it there when it is complete; replaces only what was written here."""
+def write_segments(directory: Path, tokenizer_hash: str, parts: Iterable[Stored], position: str = "") -> None:
+    """Writes all beside ``directory`` and puts it there when it is complete; replaces only what was written here.
+
+    ``position``: where in a stream of texts the last of them stood.
+    """
     check_writable(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = (directory.with_name(f".{directory.name}.{end}") for end in ("new", "old"))
@@ -38,6 +43,7 @@ def write_segments(directory: Path, tokenizer_hash: str, parts: Iterable[Stored]
     try:
         described = [_write(fresh, number, part) for number, part in enumerate(parts)]
         index = {"format": FORMAT, "tokenizer_hash": tokenizer_hash, "segments": described}
+        index |= {"position": position} if position else {}
         (fresh / _INDEX).write_text(json.dumps(index, indent=1) + "\n")
         if directory.exists():
             directory.rename(old)
@@ -67,6 +73,14 @@ def read_segments(directory: Path, tokenizer_hash: str, field: str) -> list[Stor
         return list(_map(directory, index["segments"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FieldError(field, str(directory), f"whole arrays ({type(error).__name__}: {error})") from error
+
+
+def read_position(directory: Path, field: str) -> str:
+    """The ``position`` that was written, empty if there was none."""
+    position = _read_index(directory, field).get("position", "")
+    right = isinstance(position, str) and (not position or POSITION.fullmatch(position))
+    require(bool(right), field, str(directory), f"a position such as 1526919030474-55 in its {_INDEX}")
+    return str(position)
 
 
 def _write(directory: Path, number: int, part: Stored) -> dict[str, Any]:

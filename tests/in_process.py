@@ -87,9 +87,11 @@ class InProcess:
         limits: Limits | None = None,
         cost: CostCurve = FREE,
         synthetic: SyntheticAcceptance | None = None,
+        model: str = "target",
     ) -> None:
+        self.model = model
         info = ModelInfo(
-            "target", target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
+            model, target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
         )
         ticks = itertools.count()
         self.verifier = Verifier(target, info, limits or Limits(), cost, lambda: next(ticks) * 1e-3, synthetic)
@@ -108,7 +110,15 @@ class InProcess:
     ) -> None:
         key = noise_key(seed, 0, prompt)
         opening = OpenSession(
-            session_id, 1, tuple(prompt), len(prompt), sampling, speculation or SpeculationParameters(), key, SECRET
+            session_id,
+            1,
+            tuple(prompt),
+            len(prompt),
+            sampling,
+            speculation or SpeculationParameters(),
+            key,
+            SECRET,
+            model=self.model,
         )
         opening = wire.from_decode_command(wire.to_decode_command(opening))  # type: ignore[assignment]
         self.verifier.command(opening, self.recorder)

@@ -33,6 +33,14 @@ def test_values_and_defaults(target_path: Path) -> None:
         (DrafterConfig, ["--kind", "datastore", "--verifiers", "a:1", "--datastore", "d"], "--tokenizer None"),
         (DrafterConfig, ["--kind", "suffix", "--verifiers", "a:1", "--snapshot", "s"], "--tokenizer None"),
         (DrafterConfig, ["--kind", "suffix", "--verifiers", "a:1", "--memory-tokens", "9"], "--memory-tokens 9"),
+        (DrafterConfig, ["--kind", "suffix", "--verifiers", "a:1", "--redis", "redis://h"], "--tokenizer None"),
+        (DrafterConfig, ["--kind", "ngram", "--verifiers", "a:1", "--redis", "redis://h"], "--kind ngram: expected su"),
+        (
+            DrafterConfig,
+            ["--kind", "suffix", "--verifiers", "a:1", "--redis", "http://h"],
+            "--redis http://h: expected",
+        ),
+        (GatewayConfig, ["--verifiers", "a:1", "--redis", "h:1"], "--redis h:1: expected redis://HOST"),
     ],
 )
 def test_mistakes_are_named(

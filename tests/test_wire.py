@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from paceline import messages as m
 from paceline import wire
 from paceline.errors import FieldError, UnsupportedParameter
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.grammar import Grammar, GrammarKind
 from paceline.speculation.logprobs import TokenLogprobs
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
@@ -54,7 +56,7 @@ def test_commands(value: m.DecodeCommand) -> None:
 
 
 def test_events() -> None:
-    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1, drafting=False)
+    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1, drafting=False, steps=6, busy_seconds=0.75)
     overlap = m.OverlapStatistics(1, 2, 3, 4, 5, 0.5, 0.125, 0.25, (drafter,), (1, 0, 2))
     events = [
         m.SessionEvent("a", 1, opened=True),
@@ -130,6 +132,30 @@ def test_unknown_enum_numbers_are_refused() -> None:
         wire.from_speculation(wired)
 
 
+def test_verdicts() -> None:
+    bare = m.Verdict("a", 1, 7, (1, 2), 2**63, ended=True, node_limit=9)
+    beside = (NodeCandidates(2**32 - 1, (5, 6)), NodeCandidates(4, (7, 8)))
+    told = m.Verdict("b", 2, 3, (4,), 5, ended=False, node_limit=6, mode=Mode.OFF, candidates=((4, 9),), beside=beside)
+    verdicts = m.Verdicts((m.Joined("c", 1, 2, (3,), 4),), (bare, told), (m.Rejection("d", m.Status.NOT_FOUND, "why"),))
+    assert wire.from_verdicts(wire.to_verdicts(verdicts)) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("field", "columns"),
+    [
+        ("candidate_token_ids = '3 tokens'", {"candidate_token_ids_u32": bytes(12), "candidates_per_node": 2}),
+        ("candidate_token_ids = '1 tokens'", {"candidate_token_ids_u32": bytes(4)}),
+        (
+            "beside_candidate_token_ids = 'of 2 nodes': expected 1 nodes",
+            {"beside_token_ids_u32": bytes(4), "beside_candidate_token_ids_u32": bytes(16), "candidates_per_node": 2},
+        ),
+    ],
+)
+def test_candidates_that_do_not_fit_are_refused(field: str, columns: dict[str, Any]) -> None:
+    with pytest.raises(FieldError, match=field):
+        wire.from_verdicts(wire.verifier.Verdicts(verdicts=[wire.verifier.Verdict(**columns)]))
+
+
 def test_ragged_columns_cost_only_their_entry() -> None:
     good = wire.verifier.DraftNodes(session_id="good", first_node_id=1)
     bad = wire.verifier.DraftNodes(session_id="bad", first_node_id=1, token_ids_u32=b"\0\0\0")
@@ -137,6 +163,17 @@ def test_ragged_columns_cost_only_their_entry() -> None:
     assert [nodes.session_id for nodes in update.nodes] == ["good"]
     assert [(r.session_id, r.status) for r in rejected] == [("bad", m.Status.INVALID_ARGUMENT)]
     assert "token_ids = '3 bytes'" in rejected[0].detail
+
+
+@pytest.mark.parametrize("field", ["idle_seconds", "busy_seconds"])
+@pytest.mark.parametrize("seconds", [-0.5, math.inf, math.nan])
+def test_seconds_that_cannot_be_cost_only_their_entry(field: str, seconds: float) -> None:
+    good = wire.verifier.DraftNodes(session_id="good", first_node_id=1, idle_seconds=0.5, busy_seconds=0.25)
+    bad = wire.verifier.DraftNodes(session_id="bad", first_node_id=1, **{field: seconds})  # type: ignore[arg-type]
+    update, rejected = wire.from_draft_update(wire.verifier.DraftUpdate(nodes=[bad, good]))
+    assert [(n.session_id, n.idle_seconds, n.busy_seconds) for n in update.nodes] == [("good", 0.5, 0.25)]
+    assert [(r.session_id, r.status) for r in rejected] == [("bad", m.Status.INVALID_ARGUMENT)]
+    assert f"{field} = {seconds}: expected 0 or more" in rejected[0].detail
 
 
 def test_a_request_without_a_prompt_is_refused() -> None:

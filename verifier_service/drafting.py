@@ -167,11 +167,11 @@ class Drafting:
         columns, tree, source = nodes.columns, session.tree, attachment.source
         before = source.proposed
         check_columns(columns, source, tree.root.position, self._vocabulary_size)
-        added = merge(tree, session.tokens, source, columns, attachment.calibration.trust)
+        added = merge(tree, session.tokens, source, columns, attachment.calibration)
         for node in added:
             node.post_verify = session.in_flight
         now = self._clock()
-        session.record.add(Arrival(now, source.drafter_id, added, nodes.idle_seconds))
+        session.record.add(Arrival(now, source.drafter_id, added, nodes.idle_seconds, nodes.busy_seconds))
         if added:
             attachment.rhythm.nodes(now, tree.expected_gain(added, session.max_draft_nodes))
         return source.proposed > before

@@ -20,6 +20,8 @@ class Arrival:
     """Those that were new to the tree."""
     idle_seconds: float
     """How long, since its last message, the drafter had nothing to grow for this session."""
+    busy_seconds: float
+    """And how long it computed for it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Record:
         match event:
             case Arrival():
                 self._totals.drafter_idle_seconds += event.idle_seconds
+                self.sources[event.drafter_id].busy_seconds += event.busy_seconds
             case Step():
                 self._step(event)
         for watcher in self.watchers:
@@ -103,7 +106,15 @@ class Record:
         """The sums so far; ``drafting`` says of a drafter whether it is to draft now."""
         drafters = tuple(
             DrafterStatistics(
-                name, s.proposed, s.verified, s.accepted, s.uniquely_accepted, s.stale, drafting(name), s.steps
+                name,
+                s.proposed,
+                s.verified,
+                s.accepted,
+                s.uniquely_accepted,
+                s.stale,
+                drafting(name),
+                s.steps,
+                s.busy_seconds,
             )
             for name, s in sorted(self.sources.items())
         )

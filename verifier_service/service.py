@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import ModelRunner
-from paceline.errors import FieldError
+from paceline.errors import FieldError, UnsupportedParameter
 from paceline.messages import (
     AbortSession,
     AuthorizeDrafter,
@@ -124,6 +124,8 @@ class Verifier:
         require(length < context, "token_ids", f"{length} tokens", f"fewer than the context's {context}")
         largest = max(opening.token_ids)
         require(largest < self.model.vocabulary_size, "token_ids", largest, f"below {self.model.vocabulary_size}")
+        if opening.sampling.grammar is not None:
+            raise UnsupportedParameter("grammar", opening.sampling.grammar.kind.value, "absent (not supported yet)")
         biased = max((token_id for token_id, _ in opening.sampling.logit_bias), default=0)
         require(biased < self.model.vocabulary_size, "logit_bias", biased, f"ids below {self.model.vocabulary_size}")
         wanted = opening.sampling.max_tokens

@@ -20,7 +20,7 @@ from paceline.messages import (
     Verdict,
     Verdicts,
 )
-from paceline.speculation.accept import Decision
+from paceline.speculation.accept import Decision, NodeCandidates
 from paceline.speculation.estimate import Calibration, MovingAverage
 from paceline.speculation.law import TokenLaw
 from paceline.speculation.merge import DraftSource
@@ -73,7 +73,7 @@ class Attachment:
 class Session:
     """State between steps. Only ``commit`` changes the text."""
 
-    def __init__(self, opening: OpenSession, gateway: GatewayLink, model: ModelInfo) -> None:
+    def __init__(self, opening: OpenSession, gateway: GatewayLink, model: ModelInfo) -> None:  # noqa: PLR0915 - state
         self.opening, self.gateway = opening, gateway
         self.tokens = list(opening.token_ids)
         self.hashes = [EMPTY]
@@ -109,6 +109,8 @@ class Session:
         self.rooted_at = self.launched_at = 0.0
         self.candidates: tuple[tuple[int, ...], ...] = ()
         """The target's best tokens at the last positions, of the last step, if a drafter wants them."""
+        self.beside: tuple[NodeCandidates, ...] = ()
+        """And after nodes of that step that lie beside the text."""
         self.drafting: tuple[str, ...] = ()
         """Drafters that were to draft when its step was launched."""
         self.growing = False
@@ -191,8 +193,9 @@ class Session:
         self.rooted_at = now
         if self.decoding_since is None:
             self.decoding_since = now
+        left = self.tree.expected(self.max_draft_nodes)
         for attachment in self.attachments.values():
-            attachment.rhythm.verdict(now, bare=not self.tree.size)
+            attachment.rhythm.verdict(now, left)
 
     def commit(self, selection: Selection, decision: Decision, now: float) -> tuple[tuple[str, ...], ...]:
         """Makes a decision part of the text: the one place where a session's tokens grow. If the client wants to know:
@@ -202,15 +205,15 @@ class Session:
         self.record.add(Step(rooted_at, self.launched_at, now, selection.nodes, accepted, self.drafting, self.growing))
         self._calibrate(selection, accepted)
         self.law.commit(decision.token_ids)
-        self.candidates = decision.candidates
+        self.candidates, self.beside = decision.candidates, decision.beside
         for token_id in decision.token_ids:
             self.tokens.append(token_id)
             self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
         self.tree.advance(decision.token_ids)
-        self.rooted_at = now
+        self.rooted_at, left = now, self.tree.expected(self.max_draft_nodes)
         for attachment in self.attachments.values():
             if attachment.on:
-                attachment.rhythm.verdict(now, bare=not self.tree.size)
+                attachment.rhythm.verdict(now, left)
         if decision.stopped:
             self.ended = FinishReason.STOP
         elif self.room == 0:
@@ -242,7 +245,7 @@ class Session:
             DraftSource(drafter_id), link, Rhythm(now), calibration, told=len(self.tokens)
         )
         attachment.link, attachment.complete_root, attachment.told = link, -1, len(self.tokens)
-        attachment.rhythm.verdict(now, bare=not self.tree.size)
+        attachment.rhythm.verdict(now, self.tree.expected(self.max_draft_nodes))
         if attachment.source.incarnation != incarnation:
             attachment.source.restart(incarnation)
         self.attachments[drafter_id] = attachment
@@ -263,6 +266,7 @@ class Session:
             node_limit=attachment.source.node_limit(credit=attachment.on),
             mode=mode,
             candidates=self.candidates if wanted else (),
+            beside=self.beside if wanted else (),
         )
 
     def must_tell(self, attachment: Attachment) -> bool:

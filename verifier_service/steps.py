@@ -9,7 +9,7 @@ from paceline.emulation import SyntheticAcceptance
 from paceline.engine.cache import ROOT
 from paceline.engine.runner import Logits
 from paceline.messages import CommittedTokens, FinishReason, SessionEvent
-from paceline.speculation.accept import Decision, walk
+from paceline.speculation.accept import Decision, NodeCandidates, walk
 from paceline.speculation.cost import CostCurve
 from paceline.speculation.logprobs import token_logprobs
 from paceline.speculation.sampling import NotANumber, best_tokens, check_logits
@@ -36,6 +36,8 @@ class Failed:
 Outcome = Decision | Computed | Failed
 CANDIDATES = 8
 """Best tokens of the target that a drafter is told for each position, if it asks."""
+BESIDE = 16
+"""Nodes beside the text of which it is told too, at most: the likeliest."""
 NOTHING = Selection((), (), ())
 """No nodes: what a last chunk of a prompt comes with."""
 
@@ -92,16 +94,16 @@ class Stepper:
         if self._synthetic is not None:
             said = self._synthetic.choice(choice, selection, root, session.noise.key)
         decision = walk(token_ids, (ROOT, *selection.parents), said, session.stop, session.room)
-        return self._with_what_is_asked_for(session, decision, logits)
+        return self._with_what_is_asked_for(session, decision, selection, logits)
 
     @staticmethod
-    def _with_what_is_asked_for(session: Session, decision: Decision, logits: Logits) -> Decision:
+    def _with_what_is_asked_for(session: Session, decision: Decision, selection: Selection, logits: Logits) -> Decision:
         """Log-probabilities for the client, the target's best tokens for drafters."""
         rows, count = [0, *decision.accepted_rows], session.opening.sampling.logprobs
         if count is not None:
             decision = replace(decision, logprobs=token_logprobs(logits[rows], decision.token_ids, count))
         if any(attachment.wants_candidates for attachment in list(session.attachments.values())):
-            decision = replace(decision, candidates=best_tokens(logits[rows], CANDIDATES))
+            decision = _with_candidates(decision, selection, logits)
         return decision
 
     # -- commit --------------------------------------------------------------------------------------------------------
@@ -158,3 +160,13 @@ class Stepper:
                 outbox.verdict(attachment.link, session.verdict(attachment))
         if session.ended is not None:
             self._table.forget(session)
+
+
+def _with_candidates(decision: Decision, selection: Selection, logits: Logits) -> Decision:
+    """With the target's best tokens at the text's positions, and after the likeliest nodes beside it."""
+    path, scores = (0, *decision.accepted_rows), selection.path_scores
+    beside = [row for row in range(1, len(selection.nodes) + 1) if row not in path]
+    beside = sorted(beside, key=lambda row: scores[row - 1])[-BESIDE:]
+    best = best_tokens(logits[[*path, *beside]], CANDIDATES)
+    told = zip((selection.nodes[row - 1].token_id for row in beside), best[len(path) :], strict=True)
+    return replace(decision, candidates=best[: len(path)], beside=tuple(NodeCandidates(*item) for item in told))

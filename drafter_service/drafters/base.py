@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from drafter_service.session import DraftSession
+from paceline.speculation.accept import NodeCandidates
 
 
 class DraftKind(Protocol):
@@ -14,7 +15,7 @@ class DraftKind(Protocol):
     name: str
     """As in the topology and in ``Describe``."""
     wants_candidates: bool
-    """Whether it learns from the target's best tokens at the text's positions; a verifier tells them on request."""
+    """Whether it learns from the target's best tokens; a verifier tells them on request."""
 
     def open(self, session: DraftSession) -> None:
         """A session begins; its tokens are the prompt and whatever is committed already."""
@@ -22,8 +23,13 @@ class DraftKind(Protocol):
     def advance(self, session: DraftSession) -> None:
         """Tokens were committed: ``session.tokens`` and ``session.tree`` have moved on."""
 
-    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
-        """After ``advance``, if asked for: the target's best tokens, best first, at the last positions of the text."""
+    def learn(
+        self, session: DraftSession, candidates: Sequence[Sequence[int]], beside: Sequence[NodeCandidates] = ()
+    ) -> None:
+        """After ``advance``, if asked for: the target's best tokens, best first, at the last positions of the text.
+
+        ``beside`` has them for verified nodes that are not part of the text, the least likely first.
+        """
 
     def rewind(self, session: DraftSession, length: int) -> None:
         """The tokens from ``length`` on were replaced; the tree is empty."""

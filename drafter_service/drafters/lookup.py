@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from drafter_service.drafters.scopes import PerTarget
 from drafter_service.session import DraftSession
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.estimate import HitRates
 from paceline.speculation.tree import Node, State
 
@@ -84,8 +85,10 @@ class LookupDrafter(ABC, Generic[PlaceT]):
     def closed(self, session: DraftSession) -> None:
         """It is over."""
 
-    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
-        """The target's best tokens at the last positions of the text; for kinds that want them."""
+    def learn(
+        self, session: DraftSession, candidates: Sequence[Sequence[int]], beside: Sequence[NodeCandidates] = ()
+    ) -> None:
+        """The target's best tokens at the last positions of the text and beside it; for kinds that want them."""
 
     def stop(self) -> None:
         """Nothing is kept unless a kind says so."""

@@ -19,6 +19,7 @@ from paceline.engine.blocks import PrefixKeys
 from paceline.engine.cache import ROOT
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.engine.runner import Logits, ModelRunner
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.estimate import Guess, ScoreScale, rank_children
 from paceline.speculation.law import TokenLaw
 from paceline.speculation.policy import Mode
@@ -127,7 +128,9 @@ class ModelDrafter:
         cached.length = len(session.tokens)
         self._learn(session, cached)
 
-    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
+    def learn(
+        self, session: DraftSession, candidates: Sequence[Sequence[int]], beside: Sequence[NodeCandidates] = ()
+    ) -> None:
         """Has no use for them."""
 
     def _learn(self, session: DraftSession, cached: _Cached) -> None:

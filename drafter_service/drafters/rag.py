@@ -8,7 +8,6 @@ any other, and the target, which reads everything, says what it would have said 
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,14 +16,8 @@ import numpy as np
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.session import DraftSession
 from paceline.engine.runner import ModelRunner
-from paceline.errors import FailedPrecondition
 from paceline.speculation.fields import require
 from paceline.speculation.merge import MAX_DEPTH
-
-try:
-    import bm25s
-except ImportError:
-    raise FailedPrecondition("a rag drafter needs bm25s: pip install 'paceline[rag]'") from None
 
 HEAD = 16
 """Tokens at the text's beginning that stay: models lean on them (Xiao et al. 2023, attention sinks). One block."""
@@ -33,17 +26,27 @@ CHUNK, STRIDE = 64, 32
 QUERY = 64
 """Last tokens of the text, for which passages are looked up."""
 
-logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
+SATURATION, LENGTH_WEIGHT = 1.5, 0.75
+"""BM25's k1 and b at their usual values (Robertson and Zaragoza 2009)."""
 
 
 def rank_passages(tokens: Sequence[int], end: int) -> list[tuple[int, int]]:
     """Passages of the text before ``end`` that share tokens with its last ones, as (from, to), best first (BM25)."""
-    passages = [(start, min(start + CHUNK, end)) for start in range(HEAD, end, STRIDE)]
-    words = [str(token) for token in tokens]
-    index = bm25s.BM25()
-    index.index([words[start:stop] for start, stop in passages], show_progress=False)
-    scores = index.get_scores(list(dict.fromkeys(words[-QUERY:])))
-    return [passages[i] for i in np.argsort(-scores, kind="stable") if scores[i] > 0]
+    starts = np.arange(HEAD, end, STRIDE)
+    if not len(starts):
+        return []
+    query, text = np.unique(np.asarray(tokens[-QUERY:])), np.asarray(tokens[HEAD:end])
+    word = np.minimum(np.searchsorted(query, text), len(query) - 1)
+    found = np.flatnonzero(query[word] == text)
+    strips = np.zeros((len(starts) + 1, len(query)))  # a passage is two strips; behind the last one there is nothing
+    np.add.at(strips, (found // STRIDE, word[found]), 1.0)
+    counts, lengths = strips[:-1] + strips[1:], np.minimum(starts + CHUNK, end) - starts
+    holding = (counts > 0).sum(0)
+    rarity = np.log1p((len(starts) - holding + 0.5) / (holding + 0.5))
+    saturated = SATURATION * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * lengths / lengths.mean())[:, None]
+    scores = (counts / (counts + saturated)) @ rarity
+    order = np.argsort(-scores, kind="stable")
+    return [(int(starts[i]), int(starts[i] + lengths[i])) for i in order[: np.count_nonzero(scores)]]
 
 
 def excerpt(tokens: Sequence[int], limit: int, *, retrieval: bool = True) -> list[int]:

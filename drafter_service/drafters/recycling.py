@@ -16,6 +16,7 @@ import numpy as np
 from drafter_service.drafters.lookup import Branch, Branches, LookupDrafter
 from drafter_service.drafters.scopes import PerTarget, ScopedMemories
 from drafter_service.session import DraftSession
+from paceline.speculation.accept import NodeCandidates
 
 RANKS = 8
 """Candidates kept for a token; as many as a verifier tells."""
@@ -37,7 +38,7 @@ class Row(NamedTuple):
 
     @property
     def strength(self) -> int:
-        """A full row was computed by the target, one that is not was read in a text."""
+        """A full row has candidates that the target computed, one that is not was read in a text."""
         return self.streak + (STREAK + 1) * (len(self.candidates) == RANKS)
 
 
@@ -68,6 +69,11 @@ class Adjacency:
             row[:2] = owner, 0
         stored = [(candidate + 1) & _MASK for candidate in islice(candidates, RANKS)]
         row[2:] = stored + [0] * (RANKS - len(stored))
+
+    def fill(self, token_id: int, candidates: Iterable[int]) -> None:
+        """Puts these candidates behind those that are known already, as far as there is room."""
+        known = self.row(token_id)
+        self.replace(token_id, dict.fromkeys([*known.candidates, *candidates]) if known else candidates)
 
     def read(self, token_ids: Sequence[int]) -> None:
         """Moves the tokens that followed in a text to the front, the latest first."""
@@ -145,10 +151,15 @@ class RecyclingDrafter(LookupDrafter[tuple[View, int]]):
         if self._updates:
             matrix.read(text)
 
-    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None:
+    def learn(
+        self, session: DraftSession, candidates: Sequence[Sequence[int]], beside: Sequence[NodeCandidates] = ()
+    ) -> None:
+        """A token's row is that of its last place in the text; what was verified beside the text only stands behind."""
         if not self._updates:
             return
         matrix = self._matrices[session.session_id]
+        for node in beside:
+            matrix.fill(node.token_id, node.best)
         for before, best in zip(reversed(session.tokens[:-1]), reversed(candidates), strict=False):
             matrix.replace(before, best)
 

@@ -53,7 +53,7 @@ class ScopedMemories(Generic[MemoryT]):
 
 
 def memory_key(session: DraftSession) -> str:
-    """Target and scope of a session in one word, for memories that outlive the process."""
+    """Target and scope of a session in one word."""
     target, scope = session.attach.model, session.attach.speculation.cache_scope
     return f"{target}\n{scope}" if target else scope
 

@@ -18,7 +18,7 @@ from drafter_service.memory import SuffixMemory
 from drafter_service.session import DraftSession
 from paceline.segments import check_writable
 from paceline.speculation.policy import NO_SCOPE
-from paceline.speculation.suffixes import Segment
+from paceline.speculation.suffixes import Segment, finished_text
 
 PUBLISHED = 4096
 """Sessions of which is known how much of them is remembered."""
@@ -33,7 +33,10 @@ class Snapshot:
 
 
 class SuffixDrafter(MatchingDrafter):
-    """Looks up the finished sessions of the same target and cache scope."""
+    """Looks up the finished sessions of the same cache scope: its own, or those of the whole fleet.
+
+    Where one tokenizer is known all targets say their texts in it and share them; else each target has its own.
+    """
 
     name = "suffix"
 
@@ -42,12 +45,14 @@ class SuffixDrafter(MatchingDrafter):
         memory: SuffixMemory,
         snapshot: Snapshot | None = None,
         *,
+        told: bool = False,
         max_tree_depth: int = 24,
         max_spec_factor: float = 1.0,
         min_token_prob: float = 0.1,
     ) -> None:
+        """``told``: somebody else fills the memory with what all sessions of the fleet said, those drafted for too."""
         super().__init__(max_tree_depth, max_spec_factor, min_token_prob)
-        self._memory, self._snapshot = memory, snapshot
+        self._memory, self._snapshot, self._told = memory, snapshot, told
         self._published: OrderedDict[str, int] = OrderedDict()
         if snapshot:
             check_writable(snapshot.directory, "snapshot")  # now rather than when all is to be kept
@@ -56,7 +61,7 @@ class SuffixDrafter(MatchingDrafter):
 
     def segments(self, session: DraftSession) -> Sequence[Segment]:
         scope = session.attach.speculation.cache_scope
-        return () if scope == NO_SCOPE else self._memory.segments(memory_key(session))
+        return () if scope == NO_SCOPE else self._memory.segments(self._key(session))
 
     def closed(self, session: DraftSession) -> None:
         """Remembers what was said, and as much before it as a match may need; a session that comes back, its rest."""
@@ -65,12 +70,17 @@ class SuffixDrafter(MatchingDrafter):
             attach.speculation.cache_scope,
             max(attach.prompt_length, self._published.get(attach.session_id, 0)),
         )
-        if scope == NO_SCOPE or length <= first or length == len(attach.token_ids):  # nothing new was heard of it
+        text = finished_text(scope, session.tokens, first, self.longest)
+        if self._told or not text or length == len(attach.token_ids):  # nothing new was heard of it
             return
         self._published[attach.session_id] = length
         if len(self._published) > PUBLISHED:
             self._published.popitem(last=False)
-        self._memory.remember(memory_key(session), session.tokens[max(0, first - self.longest) :])
+        self._memory.remember(self._key(session), text)
+
+    def _key(self, session: DraftSession) -> str:
+        one_tokenizer = self._told or self._snapshot is not None
+        return session.attach.speculation.cache_scope if one_tokenizer else memory_key(session)
 
     def stop(self) -> None:
         if self._snapshot:

@@ -9,7 +9,7 @@ from paceline import process
 from paceline.errors import FieldError, PacelineError
 from paceline.settings import parse
 
-NAMES = ("engine", "prefill", "decode", "overlap", "drafters", "accelerator")
+NAMES = ("engine", "prefill", "decode", "overlap", "drafters", "rag", "lookup", "accelerator")
 
 
 def main() -> int:
@@ -45,6 +45,14 @@ def _run(name: str, arguments: Sequence[str], program: str) -> int:
             from paceline.bench import drafters
 
             drafters.run(parse(drafters.DraftersBench, arguments, program))
+        case "rag":
+            from paceline.bench import rag
+
+            rag.run(parse(rag.RagBench, arguments, program))
+        case "lookup":
+            from paceline.bench import lookup
+
+            lookup.run(parse(lookup.LookupBench, arguments, program))
         case "accelerator":
             from paceline.bench import accelerator
 

@@ -63,7 +63,14 @@ def summarize(chunks: list[Chunk]) -> dict[str, Any]:
             "verifier_wait_seconds": round(done.overlap.verifier_wait_seconds, 6),
             "drafter_idle_seconds": round(done.overlap.drafter_idle_seconds, 6),
             "drafters": {
-                item.drafter_id: {"verified": item.verified, "accepted": item.accepted, "too_late": item.stale}
+                item.drafter_id: {
+                    "proposed": item.proposed,
+                    "verified": item.verified,
+                    "accepted": item.accepted,
+                    "uniquely_accepted": item.uniquely_accepted,
+                    "too_late": item.stale,
+                    "busy_seconds": round(item.busy_seconds, 6),
+                }
                 for item in done.overlap.drafters
             },
         },

@@ -135,6 +135,7 @@ class LocalCluster:
         arguments = ["--verifiers", ",".join(verifier_addresses)]
         if drafter_addresses:
             arguments += ["--drafters", ",".join(drafter_addresses)]
+        arguments += _redis(self.topology)
         self.gateway_address = self._spawn("gateway", "gateway", arguments, port)
 
     def _start_verifiers(self, model: ModelRoute, threads: int) -> list[str]:
@@ -161,6 +162,8 @@ class LocalCluster:
         if pool.model:
             arguments += ["--model", pool.model]
         arguments += look_up_arguments(pool)
+        if pool.kind == "suffix":
+            arguments += _redis(self.topology)
         names = _replica_names(pool_name, pool.replicas)
         return [
             self._spawn(name, "drafter_service", [*arguments, *_snapshot(pool, name), "--name", name]) for name in names
@@ -213,6 +216,10 @@ def look_up_arguments(pool: DrafterPool) -> list[str]:
 def _snapshot(pool: DrafterPool, name: str) -> list[str]:
     """Each replica has a memory, and so a snapshot, of its own."""
     return ["--snapshot", str(Path(pool.snapshot) / name)] if pool.snapshot else []
+
+
+def _redis(topology: Topology) -> list[str]:
+    return ["--redis", topology.redis] if topology.redis is not None else []
 
 
 def _verifier_threads(topology: Topology) -> int:

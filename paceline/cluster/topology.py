@@ -79,7 +79,7 @@ class GatewayPool:
 
 @dataclass(frozen=True)
 class Topology:
-    """A fleet. ``redis`` None: static registry and in-process journal."""
+    """A fleet. ``redis`` carries what finished sessions said to suffix drafters; None: each knows its own sessions."""
 
     models: tuple[ModelRoute, ...]
     verifiers: dict[str, VerifierPool]
@@ -108,9 +108,17 @@ class Topology:
                     f"verifiers.{name}.tensor_parallel_size", size, "1 (more is not supported yet)"
                 )
         if self.redis is not None:
-            raise UnsupportedParameter("redis", self.redis, "null (not supported yet)")
+            self._check_redis(self.redis)
         if self.gateway.replicas != 1:
             raise UnsupportedParameter("gateway.replicas", self.gateway.replicas, "1 (more is not supported yet)")
+
+    def _check_redis(self, url: str) -> None:
+        from paceline.cluster.redis_client import check_redis
+
+        check_redis("redis", url)
+        for name, pool in self.drafters.items():
+            known = pool.kind != "suffix" or pool.tokenizer or pool.model
+            require(bool(known), f"drafters.{name}.tokenizer", "", "the target's, to find its texts in redis by")
 
 
 def read_topology(path: Path) -> Topology:

@@ -7,6 +7,7 @@ import hmac
 from dataclasses import dataclass
 
 from paceline.messages.sessions import OpenSession, Rejection
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.merge import NodeColumns
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
@@ -32,12 +33,16 @@ class Leave:
 
 @dataclass(frozen=True)
 class DraftNodes:
-    """New nodes of a session; ``idle_seconds``: how long there was nothing to grow for it since the last message."""
+    """New nodes of a session, and how its drafter spent the time since the last message.
+
+    ``idle_seconds``: there was nothing to grow for it; ``busy_seconds``: its share of the growths it was part of.
+    """
 
     session_id: str
     epoch: int
     columns: NodeColumns
     idle_seconds: float = 0.0
+    busy_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Verdict:
     mode: Mode | None = None
     candidates: tuple[tuple[int, ...], ...] = ()
     """On request: the target's best tokens at the last so many of the text's positions, best first."""
+    beside: tuple[NodeCandidates, ...] = ()
+    """On request: the same of verified nodes beside the text, the least likely first."""
 
 
 @dataclass(frozen=True)

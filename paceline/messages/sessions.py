@@ -40,7 +40,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class DrafterStatistics:
-    """What one drafter did for one session, in nodes."""
+    """What one drafter did for one session, in nodes, and what that took."""
 
     drafter_id: str
     proposed: int = 0
@@ -53,6 +53,8 @@ class DrafterStatistics:
     """False once doing without it was found to be faster, beyond doubt."""
     steps: int = 0
     """Launched while it was to draft."""
+    busy_seconds: float = 0.0
+    """Computing time of its growths, as it says."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from paceline.speculation.logprobs import TokenLogprobs
 
@@ -20,6 +21,13 @@ class NextToken(Enum):
     """The accepted path ended at a leaf."""
     RECOVERED = "recovered"
     """There were children, but none of them matched."""
+
+
+class NodeCandidates(NamedTuple):
+    """A verified node beside the text: its token, and the target's best tokens after it, best first."""
+
+    token_id: int
+    best: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Decision:
     """Where asked for: of each token emitted."""
     candidates: tuple[tuple[int, ...], ...] = ()
     """Where asked for: the target's best tokens at the position of each token emitted, best first."""
+    beside: tuple[NodeCandidates, ...] = ()
+    """Where asked for: the same of verified nodes that were not accepted, the least likely first."""
 
 
 def walk(

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paceline.speculation.largest import largest
 from paceline.speculation.noise import Floats
 
 _LEAST_KAPPA, _LARGEST_KAPPA = 0.2, 20.0
 _PRIOR_INFORMATION = 40.0
 """What kappa = 1, a draft model that was trained on its target, is worth before anything is known: some ten tokens."""
 _KAPPA_MEMORY, _LARGEST_CHANGE = 0.998, 0.05
+_NO_WEIGHT = -700.0
+"""Whatever lies so far below the best has a weight of 0, and 0 times minus infinity is not a number."""
 _PRIOR_OUTCOMES, _RATE_MEMORY = 10.0, 0.995
 _LEAST_RATE, _LARGEST_RATE = 0.005, 0.99
 _PRIOR_TOKENS = 2.0
@@ -38,18 +41,15 @@ def rank_children(scores: Floats, width: int, kappa: float) -> list[Guess]:
     With noise this is a Gumbel-top-k sample without replacement (Recursive Speculative Decoding, arXiv 2402.14160) and
     at the same time the best guess at what the target will choose.
     """
-    width = min(width, scores.shape[1])
-    best = np.argpartition(-scores, width - 1, axis=-1)[:, :width]
+    best = largest(scores, width)
     top = np.take_along_axis(scores, best, -1)
-    order = np.argsort(-top, axis=-1, kind="stable")
-    best, top = np.take_along_axis(best, order, -1), np.take_along_axis(top, order, -1)
-    largest = top[:, :1]
-    below = scores - largest
+    below = np.maximum(scores - top[:, :1], _NO_WEIGHT * kappa)
     weights = np.exp(below / kappa)
     total = weights.sum(-1, keepdims=True)
-    mean = np.multiply(weights, below, out=np.zeros_like(below), where=weights > 0).sum(-1, keepdims=True) / total
-    log_scores = (top - largest) / kappa - np.log(total)
-    excess = np.where(np.isfinite(top), top - largest - mean, 0.0)  # what is cut off weighs nothing
+    mean = np.einsum("rv,rv->r", weights, below)[:, None] / total
+    top -= top[:, :1]
+    log_scores = top / kappa - np.log(total)
+    excess = np.where(np.isfinite(top), top - mean, 0.0)  # what is cut off weighs nothing
     return [Guess(*row) for row in zip(best.tolist(), log_scores.tolist(), excess.tolist(), strict=True)]
 
 
@@ -101,10 +101,15 @@ class Calibration:
     def factor(self) -> float:
         return self._accepted / self._expected if self._expected > 0 else 0.0
 
-    @property
-    def trust(self) -> float:
-        """Logarithm by which its estimates are corrected."""
-        return math.log(min(max(self.factor, _LEAST_FACTOR), _LARGEST_FACTOR))
+    def trust(self, above: int = 0, promised: float = 0.0) -> float:
+        """Logarithm by which an estimate of log P(accepted | parent accepted) is corrected.
+
+        ``above`` of the node's ancestors are on trial still and its drafter's, too, who ``promised`` so many of them.
+        That the parent is accepted means that they were: whoever is right so far is right about the next one, and a
+        drafter of which nothing is known is doubted once for a path and not at every node of it.
+        """
+        factor = (self._accepted + above) / max(self._expected + promised, _LEAST_FACTOR)
+        return math.log(min(max(factor, _LEAST_FACTOR), _LARGEST_FACTOR))
 
 
 class MovingAverage:

@@ -6,12 +6,14 @@ a valid parent; beside it, it is stale together with all its descendants. So a r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from paceline.speculation.estimate import Calibration
 from paceline.speculation.fields import FieldError, require
 from paceline.speculation.tree import DraftTree, Node, State
 
@@ -27,6 +29,8 @@ MIN_LOG_SCORE = -50.0
 SUREST = -0.01
 """Nobody is surer of a token than that, whatever they say."""
 _KEEP_REFERENCES = 2048
+_EVIDENCE = 16
+"""Ancestors that speak for a node, at most."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class DraftSource:
     verified: int = 0
     accepted: int = 0
     uniquely_accepted: int = 0
+    busy_seconds: float = 0.0
+    """What its growths took, as it says."""
     granted: int = CREDIT
     """Highest node id that it was ever told it may send; what is on its way when credit is taken back is no fault."""
     references: dict[int, Node] = field(default_factory=dict)
@@ -114,12 +120,16 @@ def check_columns(columns: NodeColumns, source: DraftSource, root_position: int,
 
 
 def merge(
-    tree: DraftTree, committed: Sequence[int], source: DraftSource, columns: NodeColumns, trust: float = 0.0
+    tree: DraftTree,
+    committed: Sequence[int],
+    source: DraftSource,
+    columns: NodeColumns,
+    calibration: Calibration | None = None,
 ) -> list[Node]:
     """Adds ``columns`` to ``tree`` and returns those of its nodes that are new there.
 
-    ``committed`` are all tokens of the session up to the root. The columns have passed ``check_columns``. ``trust`` is
-    the logarithm by which the source's estimates are corrected (``estimate.Calibration``).
+    ``committed`` are all tokens of the session up to the root. The columns have passed ``check_columns``. The source's
+    estimates are corrected by its ``calibration``, if there is one.
     """
     anchor = Node(committed[columns.root_position], columns.root_position, None, 0.0, State.COMMITTED)
     added: list[Node] = []
@@ -131,6 +141,7 @@ def merge(
         source.proposed += 1
         parent = anchor if parent_id == 0 else source.references.get(parent_id)
         said = min(max(log_score, MIN_LOG_SCORE), 0.0)
+        trust = calibration.trust(*_on_trial(parent, source.drafter_id)) if calibration else 0.0
         node, new = _resolve(tree, committed, parent, token_id, Estimate(said, trust), source)
         if node is None:
             source.stale += 1
@@ -141,6 +152,14 @@ def merge(
     if len(source.references) > _KEEP_REFERENCES:
         _forget(source, tree.root.position - MAX_DEPTH)
     return added
+
+
+def _on_trial(parent: Node | None, drafter_id: str) -> tuple[int, float]:
+    """How many live nodes down to ``parent`` this drafter proposed, the nearest few, and what it promised of them."""
+    count, promised = 0, 0.0
+    while parent is not None and drafter_id in parent.sources and count < _EVIDENCE:
+        count, promised, parent = count + 1, promised + math.exp(parent.sources[drafter_id]), parent.parent
+    return count, promised
 
 
 def _resolve(

@@ -98,49 +98,66 @@ def _worth_waiting(outlook: DraftOutlook, rate: float) -> float:
     return 0.0
 
 
+class _Left(Enum):
+    """What a verdict has left below the root."""
+
+    NOTHING = "nothing"
+    LITTLE = "less than one expected token"
+    MUCH = "more"
+
+    @classmethod
+    def of(cls, expected: float) -> _Left:
+        return cls.NOTHING if expected <= 0 else cls.LITTLE if expected < 1 else cls.MUCH
+
+
 class Rhythm:
     """When a drafter's messages come after a verdict, and what each of them has been worth.
 
-    Kept apart for verdicts that left candidates below the root and for those that left none: after a miss the first
-    messages bring much, after a hit they only deepen what is there.
+    Kept apart for verdicts that left nothing below the root, little, and much: after a miss the first messages bring
+    much, after a hit they only deepen what is there.
     """
 
     def __init__(self, now: float) -> None:
         self._interval = MovingAverage()
-        self._first = {bare: MovingAverage() for bare in (False, True)}
-        self._gains = {bare: [MovingAverage() for _ in range(_REMEMBERED_MESSAGES)] for bare in (False, True)}
-        self._verdict_at, self._last_at, self._messages, self._bare = now, now, 0, True
+        self._first = {left: MovingAverage() for left in _Left}
+        self._gains = {left: [MovingAverage() for _ in range(_REMEMBERED_MESSAGES)] for left in _Left}
+        self._verdict_at, self._last_at, self._messages, self._left = now, now, 0, _Left.NOTHING
 
-    def verdict(self, now: float, *, bare: bool) -> None:
-        """A verdict is being sent: the drafter starts afresh; ``bare``: no candidate is left below the root.
+    def verdict(self, now: float, left: float) -> None:
+        """A verdict is being sent: the drafter starts afresh; ``left``: tokens expected below the root still.
 
         A message that was due and did not come was worth nothing, nor were those that would have followed it, so that
         a drafter that slows down or falls silent is soon waited for no more.
         """
         expected = self.outlook(now)
         if expected is not None and expected.due_in < 0:
-            for gain in self._gains[self._bare][self._slot :][: len(expected.gains)]:
+            for gain in self._gains[self._left][self._slot :][: len(expected.gains)]:
                 gain.add(0.0)
-        self._verdict_at, self._messages, self._bare = now, 0, bare
+        self._verdict_at, self._messages, self._left = now, 0, _Left.of(left)
 
     def nodes(self, now: float, gain: float) -> None:
         """A message has come whose new nodes add ``gain`` expected tokens."""
         if self._messages == 0:
-            self._first[self._bare].add(now - self._verdict_at)
+            self._first[self._left].add(now - self._verdict_at)
         else:
             self._interval.add(now - self._last_at)
-        self._gains[self._bare][self._slot].add(gain)
+        self._gains[self._left][self._slot].add(gain)
         self._last_at, self._messages = now, self._messages + 1
 
     def outlook(self, now: float) -> DraftOutlook | None:
-        """The coming messages as experience has it; None when there is none yet."""
-        gains = self._gains[self._bare][self._slot :]
+        """The coming messages as experience has it; None when there is none yet.
+
+        What has never been seen where little was left is expected to be as where nothing was.
+        """
+        unseen = self._left is _Left.LITTLE and self._first[_Left.LITTLE].value is None
+        like = _Left.NOTHING if unseen else self._left
+        gains = self._gains[like][self._slot :]
         known: list[float] = []
         for gain in gains:
             if gain.value is None:
                 break
             known.append(gain.value)
-        interval, first = self._interval.value, self._first[self._bare].value
+        interval, first = self._interval.value, self._first[like].value
         if not known or first is None:
             return None
         if self._messages == 0:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from paceline.speculation.fields import require
 from paceline.speculation.grammar import Grammar
+from paceline.speculation.largest import largest
 from paceline.speculation.noise import Floats, NoiseCache
 
 Logits = npt.NDArray[np.float32]
@@ -140,7 +141,4 @@ def draw(logits: Logits | Floats, parameters: SamplingParameters, noise: NoiseCa
 
 def best_tokens(logits: npt.NDArray[np.float32], count: int) -> tuple[tuple[int, ...], ...]:
     """The ``count`` tokens with the largest logits of each row of ``[rows, vocabulary]``, best first."""
-    count = min(count, logits.shape[1])
-    best = np.argpartition(logits, -count, axis=-1)[:, -count:]
-    order = np.argsort(-np.take_along_axis(logits, best, -1), axis=-1, kind="stable")
-    return tuple(map(tuple, np.take_along_axis(best, order, -1).tolist()))
+    return tuple(map(tuple, largest(logits, count).tolist()))

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from paceline.speculation.policy import NO_SCOPE
+
 SEPARATOR = 0xFFFFFFFF
 """Stands before, between and after documents; no vocabulary has it, so no match and no continuation runs across."""
 DEPTH = 64
@@ -47,6 +49,16 @@ class Context:
         last = list(reversed(token_ids[-min(longest, DEPTH) :]))
         self.tokens = last[: last.index(SEPARATOR)] if SEPARATOR in last else last
         self.bytes = array("I", self.tokens).tobytes()
+
+
+def finished_text(scope: str, token_ids: Sequence[int], first: int, longest: int = DEPTH) -> Sequence[int]:
+    """What is remembered of a finished session: its tokens from ``first`` on and as many before as a match may need.
+
+    Empty: nothing, as it said nothing new or is of the scope that shares nothing.
+    """
+    if scope == NO_SCOPE or len(token_ids) <= first:
+        return ()
+    return token_ids[max(0, first - longest) :]
 
 
 def backwards(documents: Iterable[Sequence[int] | Tokens]) -> Tokens:

@@ -149,13 +149,17 @@ class DraftTree:
 
     def best_first(self) -> Iterator[tuple[float, Node]]:
         """Live nodes by falling path log-probability (DySpec's greedy order, arXiv 2410.11744)."""
-        heap = [(-child.log_score, child.token_id, id(child), child) for child in self.root.children.values()]
+        heap = [(-score, child.token_id, id(child), child) for score, child in _siblings(self.root)]
         heapq.heapify(heap)
         while heap:
             cost, _, _, node = heapq.heappop(heap)
             yield -cost, node
-            for child in node.children.values():
-                heapq.heappush(heap, (cost - child.log_score, child.token_id, id(child), child))
+            for score, child in _siblings(node):
+                heapq.heappush(heap, (cost - score, child.token_id, id(child), child))
+
+    def expected(self, budget: int) -> float:
+        """Expected accepted tokens of the best ``budget`` nodes."""
+        return sum(math.exp(score) for score, _ in itertools.islice(self.best_first(), budget))
 
     def expected_gain(self, nodes: Sequence[Node], budget: int) -> float:
         """Expected accepted tokens that ``nodes`` bring, as far as they are among the best ``budget`` of the tree."""
@@ -184,6 +188,17 @@ class DraftTree:
             parents.append(parent_row)
             stack.extend((child, len(nodes)) for child in _worst_first(node, chosen))
         return Selection(tuple(nodes), tuple(parents), tuple(chosen[node] for node in nodes))
+
+
+def _siblings(parent: Node) -> Iterator[tuple[float, Node]]:
+    """Children and log P(accepted | parent accepted).
+
+    Only one of them can be: where the estimates of several sources add up to more than 1 all are lowered alike.
+    """
+    total = sum(math.exp(child.log_score) for child in parent.children.values())
+    excess = math.log(total) if total > 1 else 0.0
+    for child in parent.children.values():
+        yield child.log_score - excess, child
 
 
 def _worst_first(node: Node, chosen: dict[Node, float]) -> list[Node]:

@@ -128,7 +128,7 @@ class Usage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ...) -> None: ...
 
 class DrafterStatistics(_message.Message):
-    __slots__ = ("drafter_id", "proposed", "verified", "accepted", "uniquely_accepted", "stale", "rejected", "drafting", "steps")
+    __slots__ = ("drafter_id", "proposed", "verified", "accepted", "uniquely_accepted", "stale", "rejected", "drafting", "steps", "busy_seconds")
     DRAFTER_ID_FIELD_NUMBER: _ClassVar[int]
     PROPOSED_FIELD_NUMBER: _ClassVar[int]
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,7 @@ class DrafterStatistics(_message.Message):
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     DRAFTING_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     drafter_id: str
     proposed: int
     verified: int
@@ -147,7 +148,8 @@ class DrafterStatistics(_message.Message):
     rejected: int
     drafting: bool
     steps: int
-    def __init__(self, drafter_id: _Optional[str] = ..., proposed: _Optional[int] = ..., verified: _Optional[int] = ..., accepted: _Optional[int] = ..., uniquely_accepted: _Optional[int] = ..., stale: _Optional[int] = ..., rejected: _Optional[int] = ..., drafting: _Optional[bool] = ..., steps: _Optional[int] = ...) -> None: ...
+    busy_seconds: float
+    def __init__(self, drafter_id: _Optional[str] = ..., proposed: _Optional[int] = ..., verified: _Optional[int] = ..., accepted: _Optional[int] = ..., uniquely_accepted: _Optional[int] = ..., stale: _Optional[int] = ..., rejected: _Optional[int] = ..., drafting: _Optional[bool] = ..., steps: _Optional[int] = ..., busy_seconds: _Optional[float] = ...) -> None: ...
 
 class OverlapStatistics(_message.Message):
     __slots__ = ("steps", "verified_nodes", "accepted_nodes", "pre_verify_steps", "post_verify_nodes", "verifier_wait_seconds", "drafter_idle_seconds", "step_seconds", "drafters", "acceptance_histogram")

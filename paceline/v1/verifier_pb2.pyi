@@ -188,7 +188,7 @@ class Leave(_message.Message):
     def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
 class DraftNodes(_message.Message):
-    __slots__ = ("session_id", "epoch", "first_node_id", "root_position", "token_ids_u32", "parent_ids_u64", "log_scores_f32", "idle_seconds")
+    __slots__ = ("session_id", "epoch", "first_node_id", "root_position", "token_ids_u32", "parent_ids_u64", "log_scores_f32", "idle_seconds", "busy_seconds")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FIRST_NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +197,7 @@ class DraftNodes(_message.Message):
     PARENT_IDS_U64_FIELD_NUMBER: _ClassVar[int]
     LOG_SCORES_F32_FIELD_NUMBER: _ClassVar[int]
     IDLE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     epoch: int
     first_node_id: int
@@ -205,7 +206,8 @@ class DraftNodes(_message.Message):
     parent_ids_u64: bytes
     log_scores_f32: bytes
     idle_seconds: float
-    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., first_node_id: _Optional[int] = ..., root_position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., parent_ids_u64: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ...) -> None: ...
+    busy_seconds: float
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., first_node_id: _Optional[int] = ..., root_position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., parent_ids_u64: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ..., busy_seconds: _Optional[float] = ...) -> None: ...
 
 class RoundComplete(_message.Message):
     __slots__ = ("session_id", "epoch", "root_position")
@@ -244,7 +246,7 @@ class Joined(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., node_limit: _Optional[int] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("session_id", "epoch", "position", "token_ids_u32", "prefix_hash", "ended", "node_limit", "candidate_token_ids_u32", "candidates_per_node", "mode")
+    __slots__ = ("session_id", "epoch", "position", "token_ids_u32", "prefix_hash", "ended", "node_limit", "candidate_token_ids_u32", "candidates_per_node", "mode", "beside_token_ids_u32", "beside_candidate_token_ids_u32")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -255,6 +257,8 @@ class Verdict(_message.Message):
     CANDIDATE_TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_PER_NODE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_CANDIDATE_TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     epoch: int
     position: int
@@ -265,7 +269,9 @@ class Verdict(_message.Message):
     candidate_token_ids_u32: bytes
     candidates_per_node: int
     mode: _common_pb2.Mode
-    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., ended: _Optional[bool] = ..., node_limit: _Optional[int] = ..., candidate_token_ids_u32: _Optional[bytes] = ..., candidates_per_node: _Optional[int] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ...) -> None: ...
+    beside_token_ids_u32: bytes
+    beside_candidate_token_ids_u32: bytes
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., ended: _Optional[bool] = ..., node_limit: _Optional[int] = ..., candidate_token_ids_u32: _Optional[bytes] = ..., candidates_per_node: _Optional[int] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ..., beside_token_ids_u32: _Optional[bytes] = ..., beside_candidate_token_ids_u32: _Optional[bytes] = ...) -> None: ...
 
 class DescribeVerifierRequest(_message.Message):
     __slots__ = ()

@@ -6,6 +6,7 @@ import math
 
 from paceline import messages as m
 from paceline.errors import FieldError
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.fields import require
 from paceline.speculation.merge import NodeColumns
 from paceline.v1 import common_pb2 as common
@@ -40,6 +41,7 @@ def _to_nodes(value: m.DraftNodes) -> verifier.DraftNodes:
         parent_ids_u64=columns.parent_ids.astype("<u8").tobytes(),
         log_scores_f32=columns.log_scores.astype("<f4").tobytes(),
         idle_seconds=value.idle_seconds,
+        busy_seconds=value.busy_seconds,
     )
 
 
@@ -81,9 +83,9 @@ def _from_nodes(wire: verifier.DraftNodes) -> m.DraftNodes:
         parent_ids=column(wire.parent_ids_u64, "<u8", "parent_ids"),
         log_scores=column(wire.log_scores_f32, "<f4", "log_scores"),
     )
-    idle = wire.idle_seconds
-    require(0.0 <= idle < math.inf, "idle_seconds", idle, "0 or more")
-    return m.DraftNodes(wire.session_id, wire.epoch, columns, idle)
+    for field in ("idle_seconds", "busy_seconds"):
+        require(0.0 <= getattr(wire, field) < math.inf, field, getattr(wire, field), "0 or more")
+    return m.DraftNodes(wire.session_id, wire.epoch, columns, wire.idle_seconds, wire.busy_seconds)
 
 
 def to_verdicts(value: m.Verdicts) -> verifier.Verdicts:
@@ -115,12 +117,39 @@ def _to_verdict(value: m.Verdict) -> verifier.Verdict:
         mode=common.MODE_UNSPECIFIED if value.mode is None else MODES[value.mode],
         candidate_token_ids_u32=pack_tokens([token for tokens in value.candidates for token in tokens]),
         candidates_per_node=len(value.candidates[0]) if value.candidates else 0,
+        beside_token_ids_u32=pack_tokens([node.token_id for node in value.beside]),
+        beside_candidate_token_ids_u32=pack_tokens([token for node in value.beside for token in node.best]),
     )
 
 
-def _from_candidates(wire: verifier.Verdict) -> tuple[tuple[int, ...], ...]:
-    tokens, each = unpack_tokens(wire.candidate_token_ids_u32, "candidate_token_ids"), wire.candidates_per_node
-    return tuple(tokens[start : start + each] for start in range(0, len(tokens), each)) if each else ()
+def _from_candidates(data: bytes, each: int, field: str) -> list[tuple[int, ...]]:
+    tokens = unpack_tokens(data, field)
+    whole = each > 0 and len(tokens) % each == 0
+    require(whole or not tokens, field, f"{len(tokens)} tokens", f"a multiple of candidates_per_node {each}")
+    return [tokens[start : start + each] for start in range(0, len(tokens), max(each, 1))]
+
+
+def _from_beside(wire: verifier.Verdict) -> tuple[NodeCandidates, ...]:
+    nodes, field = unpack_tokens(wire.beside_token_ids_u32, "beside_token_ids"), "beside_candidate_token_ids"
+    best = _from_candidates(wire.beside_candidate_token_ids_u32, wire.candidates_per_node, field)
+    require(len(best) == len(nodes), field, f"of {len(best)} nodes", f"{len(nodes)} nodes, as beside_token_ids has")
+    return tuple(map(NodeCandidates, nodes, best))
+
+
+def _from_verdict(wire: verifier.Verdict) -> m.Verdict:
+    candidates = _from_candidates(wire.candidate_token_ids_u32, wire.candidates_per_node, "candidate_token_ids")
+    return m.Verdict(
+        session_id=wire.session_id,
+        epoch=wire.epoch,
+        position=wire.position,
+        token_ids=unpack_tokens(wire.token_ids_u32, "token_ids"),
+        prefix_hash=wire.prefix_hash,
+        ended=wire.ended,
+        node_limit=wire.node_limit,
+        mode=FROM_MODE.get(wire.mode),
+        candidates=tuple(candidates),
+        beside=_from_beside(wire),
+    )
 
 
 def from_verdicts(wire: verifier.Verdicts) -> m.Verdicts:
@@ -129,19 +158,6 @@ def from_verdicts(wire: verifier.Verdicts) -> m.Verdicts:
             m.Joined(j.session_id, j.epoch, j.position, unpack_tokens(j.token_ids_u32, "token_ids"), j.node_limit)
             for j in wire.joined
         ),
-        verdicts=tuple(
-            m.Verdict(
-                session_id=v.session_id,
-                epoch=v.epoch,
-                position=v.position,
-                token_ids=unpack_tokens(v.token_ids_u32, "token_ids"),
-                prefix_hash=v.prefix_hash,
-                ended=v.ended,
-                node_limit=v.node_limit,
-                mode=FROM_MODE.get(v.mode),
-                candidates=_from_candidates(v),
-            )
-            for v in wire.verdicts
-        ),
+        verdicts=tuple(_from_verdict(verdict) for verdict in wire.verdicts),
         rejected=tuple(from_rejection(rejection) for rejection in wire.rejected),
     )

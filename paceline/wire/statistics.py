@@ -23,7 +23,15 @@ def to_overlap(value: m.OverlapStatistics) -> common.OverlapStatistics:
 def from_overlap(wire: common.OverlapStatistics) -> m.OverlapStatistics:
     drafters = tuple(
         m.DrafterStatistics(
-            d.drafter_id, d.proposed, d.verified, d.accepted, d.uniquely_accepted, d.stale, d.drafting, d.steps
+            d.drafter_id,
+            d.proposed,
+            d.verified,
+            d.accepted,
+            d.uniquely_accepted,
+            d.stale,
+            d.drafting,
+            d.steps,
+            d.busy_seconds,
         )
         for d in wire.drafters
     )

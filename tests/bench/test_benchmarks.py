@@ -130,6 +130,25 @@ def test_drafters(tmp_path: Path) -> None:
     assert "mismatches=0.00" in last
 
 
+def test_rag(tmp_path: Path) -> None:
+    options = ["--prompt", "600", "--tokens", "8", "--texts", "1", "--repeats", "1"]
+    content, last = bench("rag", *options, file=tmp_path / "rows.json")
+    timed = [(row["model"], row["kind"]) for row in content["rows"] if row["measured"] == "time"]
+    assert timed == [(model, kind) for model in ("0.9m", "8m") for kind in ("full", "rag")]
+    assert all(row["tau"] >= 1 for row in content["rows"] if row["measured"] == "acceptance")
+    assert "acceptance_ratio=" in last
+
+
+def test_lookup(tmp_path: Path) -> None:
+    options = ["--memory-tokens", "20000", "--texts", "1", "--tokens", "8"]
+    content, last = bench("lookup", *options, file=tmp_path / "rows.json")
+    assert {row["kind"] for row in content["rows"]} >= {"ngram", "recycling", "trigram", "suffix", "datastore"}
+    assert all(row["nodes"] <= 32 for row in content["rows"])
+    assert any(row["nodes"] == 32 for row in content["rows"])
+    assert content["results"]["bytes_per_token"] == pytest.approx(8.0, abs=0.1)
+    assert "us_suffix=" in last
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "says"),
     [
@@ -157,4 +176,4 @@ def test_an_unknown_benchmark_is_named() -> None:
         [sys.executable, "-m", "paceline.bench", "everything"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
-    assert "expected one of engine, prefill, decode, overlap, drafters, accelerator" in done.stderr
+    assert "expected one of engine, prefill, decode, overlap, drafters, rag, lookup, accelerator" in done.stderr

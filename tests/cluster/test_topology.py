@@ -49,7 +49,8 @@ def test_a_whole_topology(tmp_path: Path) -> None:
         (["drafters", "small"], {"model": "x"}, "drafters.small.kind = None: expected a value"),
         (["models"], [], "models = []: expected at least one model"),
         (["models"], [{"id": "m", "target": "x", "verifiers": "none"}], "models.m.verifiers = 'none'"),
-        (["redis"], "redis://localhost", "redis = "),
+        (["redis"], "localhost:6379", "redis = 'localhost:6379': expected redis://HOST"),
+        (["redis"], 6379, "redis = 6379: expected redis://HOST"),
     ],
 )
 def test_mistakes_are_named(path: list[str], value: object, says: str) -> None:
@@ -61,6 +62,16 @@ def test_mistakes_are_named(path: list[str], value: object, says: str) -> None:
     with pytest.raises(FieldError) as caught:
         parse_topology(data)
     assert says in str(caught.value)
+
+
+def test_with_redis_suffix_drafters_need_a_tokenizer() -> None:
+    data = {**good(), "redis": "redis://localhost/1"}
+    assert parse_topology(data).redis == "redis://localhost/1"
+    data["drafters"]["lookup"] = {"kind": "suffix"}
+    with pytest.raises(FieldError, match=r"drafters\.lookup\.tokenizer = ''"):
+        parse_topology(data)
+    data["drafters"]["lookup"]["tokenizer"] = "PATH"
+    assert parse_topology(data).drafters["lookup"].tokenizer == "PATH"
 
 
 def test_broken_yaml_and_missing_files(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import bm25s
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,17 @@ from hypothesis import strategies as st
 from drafter_service.config import DrafterConfig
 from drafter_service.drafters import model
 from drafter_service.drafters.model import ModelDrafter
-from drafter_service.drafters.rag import HEAD, RagDrafter, excerpt
+from drafter_service.drafters.rag import (
+    CHUNK,
+    HEAD,
+    LENGTH_WEIGHT,
+    QUERY,
+    SATURATION,
+    STRIDE,
+    RagDrafter,
+    excerpt,
+    rank_passages,
+)
 from drafter_service.loading import load_drafter
 from drafter_service.session import DraftSession
 from paceline.cluster.topology import emulated, parse_topology
@@ -95,6 +106,19 @@ def test_passages_hold_what_the_text_is_about(place: int) -> None:
     alone = excerpt(tokens, 512, retrieval=False)
     assert 6001 not in alone
     assert alone == tokens[:HEAD] + tokens[-(384 - HEAD) :]
+
+
+@pytest.mark.parametrize(("length", "words"), [(120, 20), (600, 50), (3000, 4000)])
+def test_passages_are_ranked_as_bm25_has_it(length: int, words: int) -> None:
+    """Another implementation's scores of the passages, best first, never rise; all that score are there."""
+    tokens, end = text(length, vocabulary=words), length - 60
+    passages = [(start, min(start + CHUNK, end)) for start in range(HEAD, end, STRIDE)]
+    index = bm25s.BM25(k1=SATURATION, b=LENGTH_WEIGHT)
+    index.index([[str(token) for token in tokens[start:stop]] for start, stop in passages], show_progress=False)
+    scores = dict(zip(passages, index.get_scores([str(token) for token in set(tokens[-QUERY:])]), strict=True))
+    found = rank_passages(tokens, end)
+    assert sorted(found) == [passage for passage in passages if scores[passage] > 0]
+    assert all(scores[a] >= scores[b] - 1e-4 for a, b in itertools.pairwise(found))
 
 
 def test_text_that_has_left_the_window_is_found_again() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from drafter_service.drafters.recycling import RANKS, ROWS, Adjacency, RecyclingDrafter
 from drafter_service.session import DraftSession
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.sampling import SamplingParameters
 from tests.drafter_service.growing import commit, grown, opened
 from tests.in_process import InProcess, generate, load, make_drafter
@@ -78,6 +79,21 @@ def test_candidates_belong_to_the_tokens_before_the_last_positions() -> None:
         commit(kind, session, [77, last])
         grown(kind, session)
         assert first(session) == expected
+
+
+def test_what_was_verified_beside_the_text_stands_behind_what_followed_in_it() -> None:
+    kind = RecyclingDrafter()
+    session = opened(kind, [1, 2, 3])
+    commit(kind, session, [4, 9])
+    kind.learn(
+        session,
+        [[4, 40], [9, 90]],
+        [NodeCandidates(7, (70, 71)), NodeCandidates(1, (30, 2, 31)), NodeCandidates(3, (5, 6))],
+    )
+    for last, expected in ((7, [70, 71]), (1, [2, 30, 31]), (3, [4, 40])):
+        commit(kind, session, [77, last])
+        grown(kind, session)
+        assert [child.token_id for child in session.tree.root.children.values()] == expected
 
 
 def test_text_is_followed_where_the_target_tells_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,21 @@ def test_ngram_proposes_what_followed_the_last_time() -> None:
     link, _ = joined_drafter(drafter, attach())
     drafter.grow()
     assert link.tokens() == [3, 4, 1, 2, 3, 4, 1, 2], "what followed each earlier occurrence, one branch here"
+
+
+def test_the_time_of_a_growth_is_shared_by_the_sessions_that_grew() -> None:
+    ticks = itertools.count()
+    drafter = Drafter(NgramDrafter(), drafter_id="d", vocabulary_size=0, max_context=512, clock=lambda: next(ticks))
+    link, _ = joined_drafter(drafter, attach())
+    drafter.attach(attach(session_id="t"), link, lambda _: None)
+    drafter.receive(Verdicts(joined=(Joined("t", 1, len(TEXT), (), 512),)), link)
+    drafter.grow()
+    said = {nodes.session_id: nodes.busy_seconds for nodes in link.updates[-1].nodes}
+    assert said == {"s": 0.5, "t": 0.5}
+    drafter.receive(verdict(10, (3,), (*TEXT, 3)), link)
+    drafter.grow()
+    (again,) = link.updates[-1].nodes
+    assert (again.session_id, again.busy_seconds) == ("s", 1.0)
 
 
 def test_growth_stays_within_the_node_limit(target_path: Path) -> None:

@@ -131,6 +131,7 @@ async def test_answer_is_whole(client: GatewayClient) -> None:
     assert done.overlap.accepted_nodes + done.overlap.steps == 48
     assert {d.drafter_id for d in done.overlap.drafters} == {"draft", "ngram"}
     assert sum(d.verified for d in done.overlap.drafters) > 0
+    assert all((d.busy_seconds > 0) is (d.proposed > 0) for d in done.overlap.drafters)
     assert 0 < done.tpot_seconds < done.ttft_seconds * 48
     tokenizer = AutoTokenizer.from_pretrained(TARGET)
     assert "".join(chunk.text for chunk in chunks) == tokenizer.decode(tokens_of(chunks), skip_special_tokens=True)
@@ -206,6 +207,7 @@ BAD_REQUESTS = {
     "token": (wire.gateway.GenerateRequest(tokens={"token_ids": [4096]}), "token_ids = 4096: expected ids below 4096"),
     "drafter": (wire.gateway.GenerateRequest(text="x", speculation={"drafters": ["oracle"]}), "drafters = 'oracle'"),
     "penalty": (wire.gateway.GenerateRequest(text="x", sampling={"presence_penalty": 3}), "presence_penalty = 3.0"),
+    "grammar": (wire.gateway.GenerateRequest(text="x", sampling={"grammar": {"regex": "a"}}), "grammar = 'regex'"),
     "bias": (
         wire.gateway.GenerateRequest(text="x", sampling={"logit_bias": {4096: 1.0}}),
         "logit_bias = 4096: expected ids below 4096",
@@ -312,6 +314,9 @@ async def test_command_line(cluster: LocalCluster) -> None:
     assert set(answer["timing"]) == {"ttft_seconds", "tpot_seconds", "tokens_per_second"}
     assert answer["speculation"]["mode"] == "lockstep"
     assert set(answer["speculation"]["drafters"]) == {"draft", "ngram"}
+    assert set(answer["speculation"]["drafters"]["draft"]) == {
+        "proposed", "verified", "accepted", "uniquely_accepted", "too_late", "busy_seconds",
+    }  # fmt: skip
     for arguments, says in (
         (("def ", "--temperature", "-1"), "temperature = -1.0: expected"),
         (("def ", "--max-tokens", "0"), "max_tokens = 0: expected"),

@@ -31,6 +31,7 @@ from paceline.messages import (
     Verdicts,
     drafter_key,
 )
+from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.merge import NodeColumns
 from paceline.speculation.noise import NoiseCache, noise_key
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
@@ -57,7 +58,9 @@ class HostileDrafter:
     def stop(self) -> None: ...
     def advance(self, session: DraftSession) -> None: ...
     def rewind(self, session: DraftSession, length: int) -> None: ...
-    def learn(self, session: DraftSession, candidates: Sequence[Sequence[int]]) -> None: ...
+    def learn(
+        self, session: DraftSession, candidates: Sequence[Sequence[int]], beside: Sequence[NodeCandidates] = ()
+    ) -> None: ...
     def growable(self, session: DraftSession) -> bool:
         return session.tree.size < 30
 

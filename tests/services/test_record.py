@@ -40,6 +40,10 @@ def test_events_add_up(mode: Mode, target_path: Path, monkeypatch: pytest.Monkey
     assert overlap.accepted_nodes == sum(len(step.accepted) for step in steps)
     assert overlap.pre_verify_steps == sum(step.growing for step in steps)
     assert overlap.drafter_idle_seconds == pytest.approx(sum(event.idle_seconds for event in arrivals), rel=1e-5)
+    for drafter in overlap.drafters:
+        theirs = [event.busy_seconds for event in arrivals if event.drafter_id == drafter.drafter_id]
+        assert drafter.busy_seconds == pytest.approx(sum(theirs), rel=1e-5)
+        assert (drafter.busy_seconds > 0) is (drafter.proposed > 0)
     assert all(step.rooted_at <= step.launched_at <= step.decided_at for step in steps)
     assert bool(arrivals) is (mode is not Mode.OFF)
     assert sum(d.uniquely_accepted for d in overlap.drafters) <= overlap.accepted_nodes

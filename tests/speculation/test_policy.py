@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from paceline.speculation.estimate import Calibration, MovingAverage
@@ -31,10 +33,10 @@ def test_rhythm_expects_the_next_message_when_the_last_ones_came() -> None:
     rhythm = Rhythm(100_000.0)
     assert rhythm.outlook(100_000.0) is None
     for start in (100_000.0, 100_001.0):
-        rhythm.verdict(start, bare=True)
+        rhythm.verdict(start, left=0.0)
         rhythm.nodes(start + 0.010, gain=0.6)
         rhythm.nodes(start + 0.014, gain=0.2)
-    rhythm.verdict(100_002.0, bare=True)
+    rhythm.verdict(100_002.0, left=0.0)
     first = rhythm.outlook(100_002.004)
     assert first is not None
     assert [*first.gains, first.due_in] == pytest.approx([0.6, 0.2, 0.006])
@@ -48,7 +50,7 @@ def test_a_drafter_that_falls_silent_is_soon_waited_for_no_more() -> None:
     rhythm = Rhythm(0.0)
     rhythm.nodes(0.01, gain=1.0)
     for turn in range(1, 40):
-        rhythm.verdict(float(turn), bare=True)
+        rhythm.verdict(float(turn), left=0.0)
     outlook = rhythm.outlook(39.0)
     assert outlook is not None
     assert outlook.gains[0] < 0.05
@@ -61,15 +63,49 @@ def test_what_follows_on_its_heels_makes_a_far_message_worth_waiting_for() -> No
 
 def test_hits_and_misses_are_remembered_apart() -> None:
     rhythm, now = Rhythm(0.0), 0.0
-    for bare, gain, first in ((True, 0.8, 0.02), (False, 0.1, 0.004)) * 3:
-        rhythm.verdict(now, bare=bare)
+    for left, gain, first in ((0.0, 0.8, 0.02), (0.9, 0.3, 0.01), (2.0, 0.1, 0.004)) * 3:
+        rhythm.verdict(now, left=left)
         rhythm.nodes(now + first, gain)
         now += 1.0
-    for bare, gain, first in ((True, 0.8, 0.02), (False, 0.1, 0.004)):
-        rhythm.verdict(now, bare=bare)
+    for left, gain, first in ((0.0, 0.8, 0.02), (0.9, 0.3, 0.01), (2.0, 0.1, 0.004)):
+        rhythm.verdict(now, left=left)
         outlook = rhythm.outlook(now)
         assert outlook is not None
         assert (outlook.gains[0], outlook.due_in) == pytest.approx((gain, first))
+
+
+def test_what_was_never_seen_with_little_left_is_expected_as_with_nothing_left() -> None:
+    rhythm = Rhythm(0.0)
+    rhythm.verdict(0.0, left=0.0)
+    rhythm.nodes(0.01, gain=0.9)
+    rhythm.verdict(1.0, left=2.0)
+    assert rhythm.outlook(1.0) is None
+    rhythm.verdict(1.0, left=0.9)
+    outlook = rhythm.outlook(1.0)
+    assert outlook is not None
+    assert [*outlook.gains, outlook.due_in] == pytest.approx([0.9, 0.01])
+    rhythm.nodes(1.03, gain=0.1)
+    rhythm.verdict(2.0, left=0.9)
+    outlook = rhythm.outlook(2.0)
+    assert outlook is not None
+    assert [*outlook.gains, outlook.due_in] == pytest.approx([0.1, 0.03])
+
+
+def test_an_unknown_drafter_is_doubted_once_for_a_path() -> None:
+    """Half of what it says is believed; where its own nodes above are taken to be accepted, more."""
+    unknown = Calibration()
+    factors = [math.exp(unknown.trust(above, 0.9 * above)) for above in range(16)]
+    assert factors[0] == pytest.approx(0.5)
+    assert factors == sorted(factors)
+    assert factors[-1] > 0.9
+    assert 0.03 < math.prod(0.9 * factor for factor in factors) < 0.06, "0.45 at every node would leave 3e-6"
+
+
+def test_what_is_known_of_a_drafter_outweighs_what_it_says_of_its_path() -> None:
+    liar = Calibration()
+    for _ in range(100):
+        liar.add(expected=2.0, accepted=0.0)
+    assert math.exp(liar.trust(3, 2.7)) < 0.1
 
 
 def test_calibration_believes_what_has_come_true() -> None:

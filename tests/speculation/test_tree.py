@@ -93,3 +93,15 @@ def test_laws_of_any_history(paths: list[list[int]], moves: list[list[int]], bud
         for row, (node, parent) in enumerate(zip(selection.nodes, selection.parents, strict=True), 1):
             assert parent < row
             assert rows[parent].children[node.token_id] is node
+
+
+@given(st.lists(st.floats(-5.0, -0.01), min_size=1, max_size=6))
+def test_siblings_exclude_each_other(scores: list[float]) -> None:
+    """Whatever their sources say of them, they cannot be expected to be accepted more than once together."""
+    tree = DraftTree(0, 0)
+    for token_id, score in enumerate(scores):
+        tree.add(tree.root, token_id, score, source=f"drafter {token_id}")
+    said = sum(map(math.exp, scores))
+    found = {node.token_id: score for score, node in tree.best_first()}
+    assert tree.expected(len(scores)) == pytest.approx(min(said, 1.0))
+    assert found == pytest.approx({token_id: s - max(0.0, math.log(said)) for token_id, s in enumerate(scores)})

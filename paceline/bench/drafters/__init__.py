@@ -74,7 +74,7 @@ def run(bench: DraftersBench) -> None:
         for target in TARGETS:
             for temperature in (0.0,) if target == "replay" else (0.0, 0.8):
                 runner = model if target == "embedded" else cast("ModelRunner", ReplayTarget(model, found[kind]))
-                world = _World(runner, makers.crew(crew), bench.tokens)
+                world = World(runner, makers.crew(crew), bench.tokens)
                 for round_ in ROUNDS:
                     row = {"text": kind, "target": target, "temperature": temperature, "round": round_}
                     seen = [world.answer(task, temperature, seed=ROUNDS.index(round_)) for task in found[kind]]
@@ -89,7 +89,7 @@ def run(bench: DraftersBench) -> None:
     report.finish(bench.json, **_results(report))
 
 
-class _World:
+class World:
     """A target with drafters that stay from session to session."""
 
     def __init__(self, runner: ModelRunner, kinds: Sequence[DraftKind], tokens: int) -> None:

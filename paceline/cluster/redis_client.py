@@ -1,0 +1,76 @@
+"""Redis as the parts of a fleet use it: an URL that was checked, a client that fails soon, and one line per outage."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from paceline.errors import FieldError
+from paceline.speculation.fields import require
+
+CONNECT_SECONDS, REPLY_SECONDS = 2.0, 5.0
+EXPECTED = "redis://HOST:PORT/DB, rediss://… or unix:///PATH"
+
+
+def check_redis(field: str, url: object) -> None:
+    """Raises ``FieldError``, without the URL's password, unless a client can be made from it; connects nowhere."""
+    if not isinstance(url, str):
+        raise FieldError(field, url, EXPECTED)
+    try:
+        parts = urlsplit(url)
+        tcp = parts.scheme in ("redis", "rediss") and parts.hostname and re.fullmatch(r"(/\d*)?", parts.path)
+        local = parts.scheme == "unix" and not parts.hostname and parts.path.strip("/")
+        require(bool(tcp or local), field, shown(url), EXPECTED)
+        connect(url).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, RedisError) as error:
+        raise FieldError(field, shown(url), EXPECTED) from error
+    except TypeError as error:
+        raise FieldError(field, shown(url), f"options that redis-py knows ({error})") from error
+
+
+def connect(url: str) -> Redis:
+    """A client that connects when it is used, again whenever it must, and tries each command at most twice.
+
+    Failures are ``RedisError`` or ``OSError``. Replies are bytes, whatever the URL says.
+    """
+    options: dict[str, Any] = {
+        **parse_url(url),
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": REPLY_SECONDS,
+        "decode_responses": False,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 1),
+    }
+    return Redis.from_pool(ConnectionPool(**options))
+
+
+def shown(url: str) -> str:
+    """The URL without what it says of users and passwords."""
+    return re.sub(r"(?<=://).*@", "", url.partition("?")[0])
+
+
+class Contact:
+    """Whether a server answers: one warning when it no longer does, one line when it does again."""
+
+    def __init__(self, logger: logging.Logger, url: str, without: str) -> None:
+        """``without``: what there is none of meanwhile."""
+        self._logger, self._url, self._without = logger, shown(url), without
+        self._there = True
+
+    def lost(self, error: object) -> None:
+        if self._there:
+            self._logger.warning("redis %s: %s; until it is back, %s", self._url, error, self._without)
+        self._there = False
+
+    def back(self, *details: str) -> None:
+        if not self._there:
+            self._logger.info("redis %s is back%s", self._url, "".join(f"; {detail}" for detail in details))
+        self._there = True
