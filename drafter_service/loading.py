@@ -11,7 +11,6 @@ from drafter_service.config import DrafterConfig
 from drafter_service.drafters.base import DraftKind
 from drafter_service.drafters.ngram import NgramDrafter
 from drafter_service.drafters.recycling import RecyclingDrafter
-from drafter_service.drafters.scopes import memory_key
 from drafter_service.drafters.trigram import TrigramDrafter
 from drafter_service.service import Drafter
 from paceline.checkpoint import resolve, resolve_tokenizer, tokenizer_hash
@@ -132,7 +131,7 @@ def _reader(config: DrafterConfig, memory: SuffixMemory) -> TextReader | None:
     from paceline.cluster.fleet_memory import FinishedText, TextReader
 
     def take(text: FinishedText, position: str) -> None:
-        memory.remember(memory_key(text.model, text.cache_scope), text.token_ids)
+        memory.remember(text.cache_scope, text.token_ids)
         memory.position = position
 
     return TextReader(config.redis, _needed_hash(config), take, memory.position)

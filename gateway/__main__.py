@@ -37,9 +37,8 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
     await start_all(workers)
     publisher = await _publisher(config)
-    gateway = Gateway(
-        verifiers, drafters, config.bounds, config.sessions_per_verifier, publisher.publish if publisher else None
-    )
+    publish = publisher.publish if publisher else None
+    gateway = Gateway(verifiers, drafters, config.bounds, config.sessions_per_verifier, publish)
     server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
     wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)

@@ -20,12 +20,12 @@ class GatewayConfig:
     port: int = setting("gRPC port; 0 takes a free one", 50051)
     http_port: int = setting("port of the OpenAI-compatible HTTP face; 0 takes a free one, -1 is off", 8000)
     name: str = setting("name of this gateway", "gateway")
-    redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
     api_keys: Path | None = setting("file of the keys that are let in ('paceline keys add'); none: everybody is", None)
     queue_requests: int = setting("requests to a model that wait for a slot, at most", Bounds.requests)
     queue_tokens: int = setting("tokens that they may have, prompts and max_tokens together", Bounds.tokens)
     queue_seconds: float = setting("longest wait; who would wait longer is refused at once", Bounds.wait_seconds)
     sessions_per_verifier: int = setting("sessions that run at a verifier, at most; 0: as many as it takes", 0)
+    redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 

@@ -81,6 +81,11 @@ class Running:
         self._detokenizer = self.verifier.codec.detokenizer()
         self._stops = StopStrings(self.stop, self.opening.sampling.min_tokens)
 
+    @property
+    def tokenizer_hash(self) -> str:
+        assert self.verifier.codec is not None, "a healthy verifier has given us its tokenizer"
+        return self.verifier.codec.hash
+
     async def stream(self) -> AsyncIterator[Chunk]:
         """Chunks until the text ends, by the verifier's word or a stop string: the first one, which comes when the
         verifier has taken the session on, has the seed, the last one the completion."""

@@ -114,9 +114,7 @@ class Gateway:
             running.verifier.send(AbortSession(session_id, running.opening.epoch))
         self._running.pop(session_id, None)
         if self._publish and not running.failed:
-            assert running.verifier.description is not None, "the session was opened on a known verifier"
-            tokenizer = running.verifier.description.model.tokenizer_hash
-            self._publish(tokenizer, running.opening, running.said)
+            self._publish(running.tokenizer_hash, running.opening, running.said)
 
     def _fleet_changed(self) -> None:
         for model in self.models():

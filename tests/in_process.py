@@ -90,10 +90,12 @@ class InProcess:
         synthetic: SyntheticAcceptance | None = None,
         clock: Callable[[], float] | None = None,
         compiler: GrammarCompiler | None = None,
+        model: str = "target",
     ) -> None:
         """``clock``: by default a millisecond each time that somebody looks."""
+        self.model = model
         info = ModelInfo(
-            "target", target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
+            model, target.config.vocabulary_size, target.config.max_context, "", target.config.stop_token_ids
         )
         ticks = itertools.count()
         clock = clock or (lambda: next(ticks) * 1e-3)
@@ -113,7 +115,15 @@ class InProcess:
     ) -> None:
         key = noise_key(seed, 0, prompt)
         opening = OpenSession(
-            session_id, 1, tuple(prompt), len(prompt), sampling, speculation or SpeculationParameters(), key, SECRET
+            session_id,
+            1,
+            tuple(prompt),
+            len(prompt),
+            sampling,
+            speculation or SpeculationParameters(),
+            key,
+            SECRET,
+            model=self.model,
         )
         opening = wire.from_decode_command(wire.to_decode_command(opening))  # type: ignore[assignment]
         self.verifier.command(opening, self.recorder)

@@ -52,13 +52,10 @@ class ScopedMemories(Generic[MemoryT]):
         return self._named.get((target, scope)) if scope else self._shared.get(target)
 
 
-def memory_key(target: str, scope: str) -> str:
-    """Target and scope in one word, for memories that outlive the process."""
+def memory_key(session: DraftSession) -> str:
+    """Target and scope of a session in one word."""
+    target, scope = session.attach.model, session.attach.speculation.cache_scope
     return f"{target}\n{scope}" if target else scope
-
-
-def memory_key_of(session: DraftSession) -> str:
-    return memory_key(session.attach.model, session.attach.speculation.cache_scope)
 
 
 class _Bounded(Generic[KeyT, MemoryT]):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drafter_service.drafters.matching import MatchingDrafter
-from drafter_service.drafters.scopes import memory_key_of
+from drafter_service.drafters.scopes import memory_key
 from drafter_service.memory import SuffixMemory
 from drafter_service.session import DraftSession
 from paceline.segments import check_writable
@@ -33,7 +33,10 @@ class Snapshot:
 
 
 class SuffixDrafter(MatchingDrafter):
-    """Looks up the finished sessions of the same target and cache scope: its own, or those of the whole fleet."""
+    """Looks up the finished sessions of the same cache scope: its own, or those of the whole fleet.
+
+    Where one tokenizer is known all targets say their texts in it and share them; else each target has its own.
+    """
 
     name = "suffix"
 
@@ -58,7 +61,7 @@ class SuffixDrafter(MatchingDrafter):
 
     def segments(self, session: DraftSession) -> Sequence[Segment]:
         scope = session.attach.speculation.cache_scope
-        return () if scope == NO_SCOPE else self._memory.segments(memory_key_of(session))
+        return () if scope == NO_SCOPE else self._memory.segments(self._key(session))
 
     def closed(self, session: DraftSession) -> None:
         """Remembers what was said, and as much before it as a match may need; a session that comes back, its rest."""
@@ -73,7 +76,11 @@ class SuffixDrafter(MatchingDrafter):
         self._published[attach.session_id] = length
         if len(self._published) > PUBLISHED:
             self._published.popitem(last=False)
-        self._memory.remember(memory_key_of(session), text)
+        self._memory.remember(self._key(session), text)
+
+    def _key(self, session: DraftSession) -> str:
+        one_tokenizer = self._told or self._snapshot is not None
+        return session.attach.speculation.cache_scope if one_tokenizer else memory_key(session)
 
     def stop(self) -> None:
         if self._snapshot:

@@ -1,7 +1,7 @@
 """What the sessions of a fleet said, published once for all its drafters: a Redis stream for each tokenizer.
 
 Texts are hints, so nothing waits for them: what cannot be published is dropped and counted, what cannot be read is
-left out and logged. An entry has the columns ``session_id``, ``cache_scope``, ``model`` and ``token_ids_u32``.
+left out and logged. An entry has the columns ``session_id``, ``cache_scope`` and ``token_ids_u32``.
 """
 
 from __future__ import annotations
@@ -50,13 +50,10 @@ class FinishedText:
     session_id: str
     cache_scope: str
     token_ids: Tokens
-    model: str = ""
-    """Of the target that said it."""
 
     def to_entry(self) -> dict[Any, Any]:
         packed = self.token_ids.astype("<u4").tobytes()
-        names = {"session_id": self.session_id, "cache_scope": self.cache_scope, "model": self.model}
-        return {**names, "token_ids_u32": packed}
+        return {"session_id": self.session_id, "cache_scope": self.cache_scope, "token_ids_u32": packed}
 
     @classmethod
     def from_entry(cls, entry: Mapping[bytes, bytes]) -> FinishedText:
@@ -67,7 +64,7 @@ class FinishedText:
         tokens = column(entry.get(b"token_ids_u32", b""), "<u4", "token_ids_u32").astype(np.uint32)
         require(0 < len(tokens) <= MAX_TOKENS, "token_ids_u32", f"{len(tokens)} tokens", f"1 to {MAX_TOKENS}")
         require(int(tokens.max()) < SEPARATOR, "token_ids_u32", SEPARATOR, "ids that a vocabulary may have")
-        return cls(session_id, scope, tokens, _name(entry, "model"))
+        return cls(session_id, scope, tokens)
 
 
 def _name(entry: Mapping[bytes, bytes], field: str) -> str:
@@ -111,7 +108,7 @@ class TextPublisher:
         tokens = finished_text(scope, [*before, *said], len(before))
         if not tokens or not tokenizer_hash:  # without a tokenizer nobody knows whose tokens they are
             return
-        text = FinishedText(opening.session_id, scope, np.array(tokens[-MAX_TOKENS:], np.uint32), opening.model)
+        text = FinishedText(opening.session_id, scope, np.array(tokens[-MAX_TOKENS:], np.uint32))
         try:
             self._waiting.put_nowait((STREAM.format(tokenizer_hash), text))
         except asyncio.QueueFull:

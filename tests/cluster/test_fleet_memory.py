@@ -184,7 +184,7 @@ async def test_the_stream_is_bounded(redis: Redis, publisher: TextPublisher, mon
     assert 100 <= await redis.xlen(STREAM) <= 200
 
 
-GOOD: dict[Any, Any] = {"session_id": "s", "cache_scope": "", "model": "", "token_ids_u32": b"\1\0\0\0\2\0\0\0"}
+GOOD: dict[Any, Any] = {"session_id": "s", "cache_scope": "", "token_ids_u32": b"\1\0\0\0\2\0\0\0"}
 
 
 @pytest.mark.parametrize(

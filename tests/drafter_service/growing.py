@@ -20,6 +20,7 @@ def session_of(
     scope: str = "",
     width: int = 4,
     temperature: float = 0.8,
+    model: str = "",
 ) -> DraftSession:
     """A session that has joined, with as much credit as it likes."""
     attach = Attach(
@@ -33,6 +34,7 @@ def session_of(
         noise_key=1,
         key=b"",
         prediction=tuple(prediction),
+        model=model,
     )
     session = DraftSession(attach, 0, 1 << 20)
     session.joined, session.node_limit = True, 1 << 30

@@ -92,5 +92,5 @@ async def test_what_was_said_is_published_unless_the_session_failed(ends: str) -
     for tokenizer_hash, opening, _ in published:
         assert worker.codec is not None
         assert (tokenizer_hash, opening.session_id, opening.token_ids) == (worker.codec.hash, name, PROMPT)
-        assert opening.speculation.cache_scope == "/a"
+        assert opening.speculation.cache_scope == "/a", "a scope is its caller's"
     await worker.close()
