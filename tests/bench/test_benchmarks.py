@@ -176,4 +176,6 @@ def test_an_unknown_benchmark_is_named() -> None:
         [sys.executable, "-m", "paceline.bench", "everything"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
-    assert "expected one of engine, prefill, decode, overlap, drafters, rag, lookup, accelerator" in done.stderr
+    assert (
+        "expected one of engine, prefill, decode, overlap, drafters, rag, lookup, grammar, accelerator" in done.stderr
+    )

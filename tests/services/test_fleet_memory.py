@@ -84,8 +84,8 @@ async def test_a_text_is_offered_by_all_drafters_in_its_scope_and_never_in_anoth
         found: Any = await redis.xrange(stream)
     entries = [entry for _, entry in found]
     scopes = [entry[b"cache_scope"] for entry in entries]
-    assert scopes[-2:] == [b"b", b""]
-    assert set(scopes) == {b"a", b"b", b""}
+    assert scopes[-2:] == [b"/b", b""]
+    assert set(scopes) == {b"/a", b"/b", b""}
     assert len({entry[b"session_id"] for entry in entries}) == len(entries)
 
 

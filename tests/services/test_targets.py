@@ -49,7 +49,7 @@ def test_both_at_once_say_what_each_says_alone(kind: str, target_path: Path, oth
     drafter = make_drafter(KINDS[kind](target_path), 64)
     worlds = {name: InProcess(load(path), [drafter], model=name) for name, path in paths.items()}
     for name, world in worlds.items():
-        say(world, "before")
+        say(world, f"{name}-before")
         settle(drafter.kind)
         for number in range(3):
             world.open(f"{name}-{number}", PROMPTS[name], SAMPLING, LOCKSTEP, seed=3)
