@@ -1,10 +1,11 @@
-"""A typed client of the gateway."""
+"""Typed clients of the gateway: for coroutines, and for code without."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
+from typing import Any
 
 from paceline import rpc, wire
 from paceline.messages import Chunk, Generate, ModelInfo, Worker
@@ -17,8 +18,7 @@ class GatewayClient:
 
     def __init__(self, address: str, api_key: str | None = None) -> None:
         """``api_key`` None: the one in the environment, PACELINE_API_KEY, if there is one."""
-        key = os.environ.get(API_KEY, "") if api_key is None else api_key
-        self._metadata = ((rpc.AUTHORIZATION, f"Bearer {key}"),) if key else ()
+        self._metadata = _metadata(api_key)
         self._channel = rpc.channel(address)
         self._stub = wire.gateway_stub(self._channel)
 
@@ -49,3 +49,46 @@ class GatewayClient:
     async def workers(self) -> list[Worker]:
         reply = await self._stub.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
         return [wire.from_worker(worker) for worker in reply.workers]
+
+
+class BlockingGatewayClient:
+    """``with BlockingGatewayClient(address) as client``; failures are ``grpc.RpcError`` with status and detail."""
+
+    def __init__(self, address: str, api_key: str | None = None) -> None:
+        """``api_key`` as for ``GatewayClient``."""
+        self._metadata = _metadata(api_key)
+        self._channel = rpc.blocking_channel(address)
+        self._stub: Any = wire.gateway_stub(self._channel)
+
+    def __enter__(self) -> BlockingGatewayClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def generate(self, request: Generate) -> Iterator[Chunk]:
+        """As ``GatewayClient.generate``; leaving the iteration early ends the session."""
+        call = self._stub.Generate(wire.to_generate(request), metadata=self._metadata)
+        try:
+            for reply in call:
+                yield wire.from_chunk(reply)
+        finally:
+            call.cancel()
+
+    def abort(self, session_id: str) -> None:
+        self._stub.Abort(wire.gateway.AbortRequest(session_id=session_id), metadata=self._metadata)
+
+    def models(self) -> list[ModelInfo]:
+        reply = self._stub.ListModels(wire.gateway.ListModelsRequest(), metadata=self._metadata)
+        return [wire.from_model_info(model) for model in reply.models]
+
+    def workers(self) -> list[Worker]:
+        reply = self._stub.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
+        return [wire.from_worker(worker) for worker in reply.workers]
+
+
+def _metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
+    key = os.environ.get(API_KEY, "") if api_key is None else api_key
+    return ((rpc.AUTHORIZATION, f"Bearer {key}"),) if key else ()

@@ -200,6 +200,11 @@ def channel(address: str) -> aio.Channel:
     return aio.insecure_channel(address, options=[*_COMMON, *_CLIENT])
 
 
+def blocking_channel(address: str) -> grpc.Channel:
+    """As ``channel``, for threads."""
+    return grpc.insecure_channel(address, options=[*_COMMON, *_CLIENT])
+
+
 class Server:
     """A gRPC server with health and reflection, SERVING only once ``ready`` is called."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
@@ -21,7 +22,7 @@ def drafter_stub(channel: aio.Channel) -> Any:
     return DrafterServiceStub(channel)  # type: ignore[no-untyped-call]
 
 
-def gateway_stub(channel: aio.Channel) -> Any:
+def gateway_stub(channel: aio.Channel | grpc.Channel) -> Any:
     return GatewayServiceStub(channel)  # type: ignore[no-untyped-call]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import openai as api
@@ -182,3 +183,40 @@ async def test_errors_are_the_client_s_own(openai: AsyncOpenAI) -> None:
     with pytest.raises(api.BadRequestError) as long:
         await openai.completions.create(model=MODEL, prompt=[1] * 5000, stream=True)
     assert "'5000 tokens': expected fewer than 4096" in long.value.message
+
+
+async def test_a_json_schema_is_kept_to_in_every_mode(openai: AsyncOpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"enum": ["ada", "alan"]},
+            "born": {"type": "integer", "minimum": 1800, "maximum": 1999},
+        },
+        "required": ["name", "born"],
+        "additionalProperties": False,
+    }
+    texts = set()
+    for mode in ("overlapped", "lockstep", "off"):
+        answer = await openai.chat.completions.create(  # type: ignore[call-overload]
+            model=MODEL,
+            messages=HELLO,
+            max_tokens=64,
+            seed=4,
+            response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": schema}},
+            extra_body={"speculation": {"mode": mode}},
+        )
+        (choice,) = answer.choices
+        person = json.loads(choice.message.content or "")
+        assert choice.finish_reason == "stop"
+        assert set(person) == {"name", "born"}
+        assert person["name"] in ("ada", "alan")
+        assert 1800 <= person["born"] <= 1999
+        texts.add(choice.message.content)
+    assert len(texts) == 1
+
+
+async def test_a_schema_that_cannot_be_enforced_is_named(openai: AsyncOpenAI) -> None:
+    bad = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}
+    with pytest.raises(api.BadRequestError) as caught:
+        await openai.chat.completions.create(model=MODEL, messages=HELLO, response_format=bad)  # type: ignore[call-overload]
+    assert "json_schema" in str(caught.value)
