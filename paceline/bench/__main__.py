@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from paceline import process
 from paceline.errors import FieldError, PacelineError
 from paceline.settings import parse
 
-NAMES = ("engine", "prefill", "decode", "overlap", "drafters", "rag", "lookup", "grammar", "accelerator")
+NAMES = ("engine", "prefill", "decode", "overlap", "drafters", "rag", "lookup", "grammar", "serve", "accelerator")
 
 
 def main() -> int:
@@ -24,46 +25,12 @@ def main() -> int:
 
 
 def _run(name: str, arguments: Sequence[str], program: str) -> int:
-    match name:
-        case "engine":
-            from paceline.bench import engine
-
-            engine.run(parse(engine.EngineBench, arguments, program))
-        case "prefill":
-            from paceline.bench import prefill
-
-            prefill.run(parse(prefill.PrefillBench, arguments, program))
-        case "decode":
-            from paceline.bench import decode
-
-            decode.run(parse(decode.DecodeBench, arguments, program))
-        case "overlap":
-            from paceline.bench import overlap
-
-            overlap.run(parse(overlap.OverlapBench, arguments, program))
-        case "drafters":
-            from paceline.bench import drafters
-
-            drafters.run(parse(drafters.DraftersBench, arguments, program))
-        case "rag":
-            from paceline.bench import rag
-
-            rag.run(parse(rag.RagBench, arguments, program))
-        case "lookup":
-            from paceline.bench import lookup
-
-            lookup.run(parse(lookup.LookupBench, arguments, program))
-        case "grammar":
-            from paceline.bench import grammar
-
-            grammar.run(parse(grammar.GrammarBench, arguments, program))
-        case "accelerator":
-            from paceline.bench import accelerator
-
-            accelerator.run(parse(accelerator.AcceleratorBench, arguments, program))
-        case _:
-            sys.stderr.write(f"paceline bench {name!r}: expected one of {', '.join(NAMES)}\n")
-            return 2
+    """Each benchmark is a module with ``run`` and, named after it, the class of its settings."""
+    if name not in NAMES:
+        sys.stderr.write(f"paceline bench {name!r}: expected one of {', '.join(NAMES)}\n")
+        return 2
+    module = importlib.import_module(f"paceline.bench.{name}")
+    module.run(parse(getattr(module, f"{name.capitalize()}Bench"), arguments, program))
     return 0
 
 

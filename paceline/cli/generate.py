@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+from paceline.cli.colours import Colours
 from paceline.cli.fleet import fleet_topology
 from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
@@ -18,16 +19,29 @@ from paceline.messages import Chunk, Completion, Generate
 async def run_generate(
     request: Generate, gateway: str | None, target: str | None, draft: str | None, *, api_key: str | None, as_json: bool
 ) -> None:
-    """Streams the text to standard output, or prints one JSON object."""
+    """Streams the text to standard output, coloured by who guessed each token if that is a terminal, or prints one JSON
+    object."""
+    colours = Colours.of(sys.stdout)
+    if colours.on and not as_json:
+        request = replace(request, speculation=replace(request.speculation, events=True))
     async with _gateway(gateway, target, draft) as address, GatewayClient(address, api_key) as client:
         chunks: list[Chunk] = []
         async for chunk in client.generate(request):
             chunks.append(chunk)
             if not as_json:
-                sys.stdout.write(chunk.text)
+                sys.stdout.write(painted(chunk, colours))
                 sys.stdout.flush()
+        if legend := colours.legend():
+            sys.stderr.write(f"\n{legend}")
         print_end = json.dumps(summarize(chunks), ensure_ascii=False) if as_json else ""
         sys.stdout.write(print_end + "\n")
+
+
+def painted(chunk: Chunk, colours: Colours) -> str:
+    """The text of a chunk as it is to be written."""
+    if not chunk.drafters:
+        return chunk.text
+    return "".join(colours.paint(text, names) for text, names in zip(chunk.pieces, chunk.drafters, strict=True))
 
 
 @contextlib.asynccontextmanager

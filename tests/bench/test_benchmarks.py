@@ -177,5 +177,6 @@ def test_an_unknown_benchmark_is_named() -> None:
     )
     assert done.returncode == 2
     assert (
-        "expected one of engine, prefill, decode, overlap, drafters, rag, lookup, grammar, accelerator" in done.stderr
+        "expected one of engine, prefill, decode, overlap, drafters, rag, lookup, grammar, serve, accelerator"
+        in done.stderr
     )

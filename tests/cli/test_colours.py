@@ -8,6 +8,8 @@ import re
 import pytest
 
 from paceline.cli.colours import STYLES, Colours
+from paceline.cli.generate import painted
+from paceline.messages import Chunk
 
 TEXT = "tab\there, [bold]no markup[/bold]\n    é"
 
@@ -64,3 +66,12 @@ def test_plain_where_colours_are_not_wanted(name: str, monkeypatch: pytest.Monke
         monkeypatch.setenv(name, "dumb")
     colours = Colours.of(io.StringIO() if name == "pipe" else Terminal())
     assert (colours.paint(TEXT, ["draft"]), colours.legend()) == (TEXT, "")
+
+
+def test_a_chunk_is_painted_token_by_token() -> None:
+    chunk = Chunk("s", "ab", (1, 2), 0, piece_lengths=(1, 1), drafters=(("draft",), ()))
+    assert painted(chunk, Colours(on=False)) == "ab"
+    shown = painted(chunk, Colours(on=True))
+    assert shown != "ab"
+    assert shown.endswith("b")
+    assert painted(Chunk("s", "ab"), Colours(on=True)) == "ab"
