@@ -1,7 +1,7 @@
 """``bench serve``: a gateway under load over gRPC: many streams at once, arrivals at random, more than can be served.
 
-Closed loop: so many streams at all times, with and without drafting in turn. Poisson: requests come at random, at a
-share of what the closed loop showed to be possible, and then at three times of that.
+Closed loop: so many streams at once, with and without drafting in turn. Poisson: to a fleet that runs ``slots``
+sessions at a time requests come at random, at half of what it can serve and at three times that much.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from paceline.speculation.sampling import SamplingParameters
 
 MODES = (Mode.OFF, Mode.OVERLAPPED)
 USUAL_LOAD, OVERLOAD = 0.5, 3.0
-"""Of the requests a second that the closed loop showed to be possible."""
+"""Of the requests a second that a fleet with all its slots taken can serve."""
+SLOTS_VARIABLE = "PACELINE_GATEWAY_SESSIONS_PER_VERIFIER"
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,11 +46,12 @@ class ServeBench:
     streams: int = setting("streams at once in the closed loop", 256)
     tokens: int = setting("tokens of an answer", 64)
     rounds: int = setting("rounds of the closed loop, with and without drafting in turn", 3)
+    slots: int = setting("sessions that run at a time where requests come at random", 16)
     seconds: float = setting("how long requests come at random, at each load", 15.0)
     json: Path | None = setting("also write every row to this file", None)
 
     def __post_init__(self) -> None:
-        for field in ("streams", "tokens", "rounds"):
+        for field in ("streams", "tokens", "rounds", "slots"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
         require(self.seconds > 0, "seconds", self.seconds, "more than 0")
 
@@ -57,21 +59,30 @@ class ServeBench:
 def run(bench: ServeBench) -> None:
     report = Report("serve", asdict(bench))
     report.parameters.pop("json")
-    run_async(_fleet(report, bench))
+    run_async(_closed(report, bench))
+    os.environ[SLOTS_VARIABLE] = str(bench.slots)
+    run_async(_arrivals(report, bench))
     _finish(report, bench)
 
 
-async def _fleet(report: Report, bench: ServeBench) -> None:
+async def _closed(report: Report, bench: ServeBench) -> None:
     async with LocalCluster(pair_topology()) as cluster, GatewayClient(cluster.gateway_address) as client:
         load = Load(client, cluster.worker("gateway").process.pid, bench.tokens)
         await load.closed(Mode.OVERLAPPED, 4)  # warms up
         turns = [(repeat, mode) for repeat in range(bench.rounds) for mode in MODES]
         for repeat, mode in track(turns, console=report.console, transient=True):
             report.add(load="closed", mode=mode.value, repeat=repeat, **await load.closed(mode, bench.streams))
-        possible = report.median("requests_per_second", load="closed", mode=Mode.OVERLAPPED.value)
+
+
+async def _arrivals(report: Report, bench: ServeBench) -> None:
+    async with LocalCluster(pair_topology()) as cluster, GatewayClient(cluster.gateway_address) as client:
+        load = Load(client, cluster.worker("gateway").process.pid, bench.tokens)
+        await load.closed(Mode.OVERLAPPED, bench.slots)  # warms up
+        full = [await load.closed(Mode.OVERLAPPED, bench.slots) for _ in range(4)]
+        possible = statistics.median(row["requests_per_second"] for row in full)
         for share in (USUAL_LOAD, OVERLOAD):
             row = await load.poisson(share * possible, bench.seconds)
-            report.add(load=f"{share:g} of what is possible", mode=Mode.OVERLAPPED.value, repeat=0, **row)
+            report.add(load=f"{share:g} of capacity", mode=Mode.OVERLAPPED.value, repeat=0, **row)
 
 
 @dataclass(frozen=True)
