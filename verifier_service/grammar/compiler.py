@@ -13,6 +13,7 @@ from paceline.errors import FailedPrecondition, FieldError, PacelineError
 from paceline.messages import ModelInfo, TokenizerFiles
 from paceline.speculation.grammar import Grammar
 from paceline.speculation.sampling import SamplingParameters
+from verifier_service.grammar import pushdown
 from verifier_service.grammar.backend import Backend, Compiled, GrammarFailed
 from verifier_service.grammar.matcher import Matcher
 
@@ -121,4 +122,6 @@ def open_compiler(
 
         text = files.tokenizer_json.decode()
         backends.append(Guidance(text, model.vocabulary_size, model.stop_token_ids))
+        if pushdown.installed():
+            backends.append(pushdown.Pushdown(text, model.vocabulary_size, model.stop_token_ids))
     return GrammarCompiler(backends, model, clock)
