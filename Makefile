@@ -9,7 +9,7 @@ ifeq ($(strip $(UV_FIND_LINKS)),)
 unexport UV_FIND_LINKS
 endif
 
-.PHONY: setup demo check test soak format proto proto-drift lock clean
+.PHONY: setup xgrammar demo check test soak format proto proto-drift lock clean
 
 setup: $(STAMP)
 
@@ -19,6 +19,10 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[engine,dev]"
 	@touch $@
+
+# The second backend for grammars.
+xgrammar: $(STAMP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[xgrammar]"
 
 demo: $(STAMP)
 	@$(BIN)/paceline demo
