@@ -86,16 +86,14 @@ class Session:
             self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
         self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
         self.noise = NoiseCache(opening.noise_key, model.vocabulary_size)
-        own, sampling = opening.sampling.stop_token_ids, opening.sampling
-        lasting = sampling.ignore_eos and matcher is None
-        self.stop = frozenset(own if lasting else (*model.stop_token_ids, *own))
-        """Tokens that end the text; a grammar lets an ignored one come only where nothing else may."""
-        self.law = TokenLaw(sampling, self.noise, self.tokens, opening.prompt_length, model.vocabulary_size, self.stop)
+        self.stop = _stop(opening, model, held=matcher is not None)
+        """Tokens that end the text."""
+        self.law = TokenLaw(
+            opening.sampling, self.noise, self.tokens, opening.prompt_length, model.vocabulary_size, self.stop
+        )
         self.mode = opening.speculation.mode
         self.max_draft_nodes = opening.speculation.max_draft_nodes
-        self.length_limit = model.max_context
-        if sampling.max_tokens is not None:
-            self.length_limit = min(model.max_context, opening.prompt_length + sampling.max_tokens)
+        self.length_limit = _length_limit(opening, model)
         self.attachments: dict[str, Attachment] = {}
         self.revoked: set[str] = set()
         self.gone: dict[str, Attachment] = {}
@@ -349,3 +347,15 @@ class Session:
 
     def _drafts(self, name: str) -> bool:
         return name == SOURCE or (name in self.attachments and self.attachments[name].pays)
+
+
+def _stop(opening: OpenSession, model: ModelInfo, *, held: bool) -> frozenset[int]:
+    """The model's own stop tokens, if they are not ignored, and the request's. A grammar that the text is held to lets
+    an ignored one come only where nothing else may."""
+    own, sampling = opening.sampling.stop_token_ids, opening.sampling
+    return frozenset(own if sampling.ignore_eos and not held else (*model.stop_token_ids, *own))
+
+
+def _length_limit(opening: OpenSession, model: ModelInfo) -> int:
+    wanted = opening.sampling.max_tokens
+    return model.max_context if wanted is None else min(model.max_context, opening.prompt_length + wanted)
