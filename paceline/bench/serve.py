@@ -1,4 +1,4 @@
-"""``bench serve``: a gateway under load over gRPC: many streams at once, arrivals at random, more than can be served.
+"""``bench serve``: a gateway under load: many streams at once, arrivals at random, more than can be served.
 
 Closed loop: so many streams at once, with and without drafting in turn. Poisson: to a fleet that runs ``slots``
 sessions at a time requests come at random, at half of what it can serve and at three times that much.
@@ -7,14 +7,16 @@ sessions at a time requests come at random, at half of what it can serve and at 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import statistics
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import numpy as np
@@ -33,6 +35,7 @@ from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
 MODES = (Mode.OFF, Mode.OVERLAPPED)
+FACES = ("grpc", "http")
 USUAL_LOAD, OVERLOAD = 0.5, 3.0
 """Of the requests a second that a fleet with all its slots taken can serve."""
 SLOTS_VARIABLE = "PACELINE_GATEWAY_SESSIONS_PER_VERIFIER"
@@ -46,6 +49,7 @@ class ServeBench:
     streams: int = setting("streams at once in the closed loop", 256)
     tokens: int = setting("tokens of an answer", 64)
     rounds: int = setting("rounds of the closed loop, with and without drafting in turn", 3)
+    face: str = setting("grpc or http", "grpc")
     slots: int = setting("sessions that run at a time where requests come at random", 16)
     seconds: float = setting("how long requests come at random, at each load", 15.0)
     json: Path | None = setting("also write every row to this file", None)
@@ -53,6 +57,7 @@ class ServeBench:
     def __post_init__(self) -> None:
         for field in ("streams", "tokens", "rounds", "slots"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
+        require(self.face in FACES, "face", self.face, " or ".join(FACES))
         require(self.seconds > 0, "seconds", self.seconds, "more than 0")
 
 
@@ -67,7 +72,8 @@ def run(bench: ServeBench) -> None:
 
 async def _closed(report: Report, bench: ServeBench) -> None:
     async with LocalCluster(pair_topology()) as cluster, GatewayClient(cluster.gateway_address) as client:
-        load = Load(client, cluster.worker("gateway").process.pid, bench.tokens)
+        ask = Http(cluster.http_address) if bench.face == "http" else Grpc(client)
+        load = Load(ask, cluster.worker("gateway").process.pid, bench.tokens)
         await load.closed(Mode.OVERLAPPED, 4)  # warms up
         turns = [(repeat, mode) for repeat in range(bench.rounds) for mode in MODES]
         for repeat, mode in track(turns, console=report.console, transient=True):
@@ -76,7 +82,8 @@ async def _closed(report: Report, bench: ServeBench) -> None:
 
 async def _arrivals(report: Report, bench: ServeBench) -> None:
     async with LocalCluster(pair_topology()) as cluster, GatewayClient(cluster.gateway_address) as client:
-        load = Load(client, cluster.worker("gateway").process.pid, bench.tokens)
+        ask = Http(cluster.http_address) if bench.face == "http" else Grpc(client)
+        load = Load(ask, cluster.worker("gateway").process.pid, bench.tokens)
         await load.closed(Mode.OVERLAPPED, bench.slots)  # warms up
         full = [await load.closed(Mode.OVERLAPPED, bench.slots) for _ in range(4)]
         possible = statistics.median(row["requests_per_second"] for row in full)
@@ -96,11 +103,83 @@ class Answer:
     status: grpc.StatusCode = grpc.StatusCode.OK
 
 
+class Ask(Protocol):
+    """Sends a request; gives the number of tokens of each chunk. Raises what has a ``code``."""
+
+    def __call__(self, asked: Generate) -> AsyncIterator[int]: ...
+
+
+class Grpc:
+    """Over ``Generate``."""
+
+    def __init__(self, client: GatewayClient) -> None:
+        self._client = client
+
+    async def __call__(self, asked: Generate) -> AsyncIterator[int]:
+        async for chunk in self._client.generate(asked):
+            yield len(chunk.token_ids)
+
+
+class Refused(Exception):
+    """An HTTP status that is no success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self._status = status
+
+    def code(self) -> grpc.StatusCode:
+        full = self._status == HTTPStatus.TOO_MANY_REQUESTS
+        return grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.UNKNOWN
+
+
+class Http:
+    """Over ``/v1/completions`` as a stream, a connection for each request. It shares the cores, so it does no more."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, port = address.partition(":")
+        self._port = int(port)
+
+    async def __call__(self, asked: Generate) -> AsyncIterator[int]:
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        try:
+            writer.write(self._request(asked))
+            status = int((await reader.readline()).split()[1])
+            if status != HTTPStatus.OK:
+                raise Refused(status)
+            counted = 0
+            while line := await reader.readline():
+                if line.startswith(b"data: {"):
+                    usage = json.loads(line[6:])["usage"]
+                    told = usage["completion_tokens"] if usage else 1  # a chunk has a token, how many the last one says
+                    yield told - counted
+                    counted = told
+                elif line.startswith(b"data: [DONE]"):
+                    return
+        finally:
+            writer.close()
+
+    @staticmethod
+    def _request(asked: Generate) -> bytes:
+        sampling = asked.sampling
+        body = json.dumps({
+            "prompt": asked.text, "seed": asked.seed, "max_tokens": sampling.max_tokens, "stream": True,
+            "temperature": sampling.temperature, "ignore_eos": sampling.ignore_eos,
+            "speculation": {"mode": asked.speculation.mode.value}, "stream_options": {"include_usage": True},
+        }).encode()  # fmt: skip
+        fields = (
+            "Host: gateway",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        )
+        return "\r\n".join(("POST /v1/completions HTTP/1.1", *fields, "", "")).encode() + body
+
+
 class Load:
     """Requests to one gateway, and what they cost it."""
 
-    def __init__(self, client: GatewayClient, gateway_pid: int, tokens: int) -> None:
-        self._client, self._pid, self._tokens = client, gateway_pid, tokens
+    def __init__(self, ask: Ask, gateway_pid: int, tokens: int) -> None:
+        self._ask, self._pid, self._tokens = ask, gateway_pid, tokens
         self._number = 0
 
     async def closed(self, mode: Mode, streams: int) -> dict[str, Any]:
@@ -148,11 +227,11 @@ class Load:
         )
         started, first, tokens = time.monotonic(), 0.0, 0
         try:
-            async for chunk in self._client.generate(asked):
-                if chunk.token_ids and not first:
+            async for count in self._ask(asked):
+                if count and not first:
                     first = time.monotonic() - started
-                tokens += len(chunk.token_ids)
-        except grpc.aio.AioRpcError as error:
+                tokens += count
+        except (grpc.aio.AioRpcError, Refused) as error:
             return Answer(time.monotonic() - started, status=error.code())
         ended = time.monotonic() - started
         return Answer(ended, tokens, first, (ended - first) / max(tokens - 1, 1))
