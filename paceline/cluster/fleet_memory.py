@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from redis.exceptions import RedisError
 
-from paceline.cluster.redis_client import Contact, connect
+from paceline.cluster.redis_client import Contact, connect, stop
 from paceline.errors import FieldError
 from paceline.messages import OpenSession
 from paceline.speculation.fields import require
@@ -98,8 +98,7 @@ class TextPublisher:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._waiting.join(), CLOSE_SECONDS)
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop(self._task)
         await self._redis.aclose()
 
     def publish(self, tokenizer_hash: str, opening: OpenSession, said: Sequence[int]) -> None:
@@ -149,8 +148,7 @@ class TextReader:
 
     async def close(self) -> None:
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop(self._task)
         await self._redis.aclose()
 
     async def _follow(self) -> None:

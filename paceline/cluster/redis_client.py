@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import Any
@@ -17,6 +18,7 @@ from paceline.errors import FieldError
 from paceline.speculation.fields import require
 
 CONNECT_SECONDS, REPLY_SECONDS = 2.0, 5.0
+CANCEL_SECONDS = 0.05
 EXPECTED = "redis://HOST:PORT/DB, rediss://… or unix:///PATH"
 
 
@@ -50,6 +52,17 @@ def connect(url: str) -> Redis:
         "retry": Retry(NoBackoff(), 1),
     }
     return Redis.from_pool(ConnectionPool(**options))
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    """Cancels a task that uses a client, and again until it is over.
+
+    Each command is sent within ``asyncio.wait_for``, which before Python 3.12 loses a cancellation that comes when all
+    is sent; the task would go on and wait for the reply.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_SECONDS)
 
 
 def shown(url: str) -> str:

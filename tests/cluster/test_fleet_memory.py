@@ -262,6 +262,19 @@ async def test_a_reader_that_starts_without_redis_and_a_publisher_that_closes_wi
     assert publisher.dropped == 1
 
 
+async def test_closing_at_any_moment_ends(server: ValkeyServer) -> None:
+    """Also while a command is just being sent, which loses a cancellation (Python 3.11)."""
+    for turns in range(40):
+        publisher = TextPublisher(server.connection_url)
+        reader = TextReader(server.connection_url, HASH, lambda *_: None, "")
+        await publisher.start()
+        await reader.start()
+        publisher.publish(HASH, opening(), SAID)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(asyncio.gather(publisher.close(), reader.close()), 10)
+
+
 @pytest.mark.parametrize("url", ["redis://h", "redis://u:p@h:1/2", "rediss://h:1?ssl_cert_reqs=none", "unix:///a/b"])
 def test_urls_of_redis(url: str) -> None:
     check_redis("redis", url)
