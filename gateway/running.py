@@ -128,7 +128,7 @@ class Running:
 
     async def _stopped(self, event: SessionEvent) -> SessionEvent:
         """The verifier's last event, after a stop string has ended the text."""
-        with contextlib.suppress(Unavailable):  # the text is whole even if the verifier is gone now
+        with contextlib.suppress(PacelineError):  # the text is whole, whatever has become of what lay beyond it
             if not event.last:
                 self.verifier.send(AbortSession(self.opening.session_id, self.opening.epoch))
             while not event.last:

@@ -10,7 +10,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -39,6 +39,7 @@ from paceline.messages import (
 )
 from paceline.process import keep_freed_memory
 from paceline.speculation.fields import require
+from paceline.speculation.logprobs import TokenLogprobs
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
@@ -62,6 +63,8 @@ class Output:
     seed: int
     usage: Usage
     overlap: OverlapStatistics
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """Of each token, if asked for."""
 
 
 @dataclass
@@ -71,12 +74,14 @@ class _Collected:
     opening: OpenSession
     seed: int
     token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
     end: SessionEvent | None = None
 
     def send(self, events: Sequence[SessionEvent]) -> None:
         for event in events:
             if event.committed:
                 self.token_ids.extend(event.committed.token_ids)
+                self.logprobs.extend(event.committed.logprobs)
             if event.last:
                 self.end = event
 
@@ -154,6 +159,7 @@ class LLM:
         """
         mode = Mode.OFF if self._drafter is None else Mode.LOCKSTEP
         speculation = speculation or SpeculationParameters(mode=mode)
+        require(not speculation.events, "events", speculation.events, "False: only services tell them")
         seed = secrets.randbits(63) if seed is None else seed
         sampling = sampling or SamplingParameters()
         sessions: list[_Collected] = []
@@ -193,7 +199,7 @@ class LLM:
             token_ids=prompt,
             prompt_length=len(prompt),
             sampling=sampling,
-            speculation=speculation,
+            speculation=replace(speculation, prediction=""),  # only drafters have a use for it
             noise_key=noise_key(seed, 0, prompt),
             session_secret=secrets.token_bytes(32),
         )
@@ -203,7 +209,9 @@ class LLM:
             raise FieldError("prompt", f"{len(prompt)} tokens", _taken(session.end.rejected))
         sessions.append(session)
         if self._drafter is not None and self._link is not None and speculation.mode is not Mode.OFF:
-            self._drafter.attach(Attach.to(opening, "", self._drafter.drafter_id), self._link, lambda _: None)
+            prediction = self._encode(speculation.prediction) if speculation.prediction else ()
+            attach = Attach.to(opening, "", self._drafter.drafter_id, prediction)
+            self._drafter.attach(attach, self._link, lambda _: None)
 
     def _output(self, session: _Collected) -> Output:
         end, token_ids = session.end, tuple(session.token_ids)
@@ -221,6 +229,7 @@ class LLM:
             seed=session.seed,
             usage=end.usage or Usage(len(session.opening.token_ids), len(token_ids)),
             overlap=end.overlap or OverlapStatistics(),
+            logprobs=tuple(session.logprobs),
         )
 
     def _text(self, token_ids: tuple[int, ...]) -> str:

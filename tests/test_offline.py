@@ -15,6 +15,7 @@ import paceline
 from paceline import LLM, SamplingParameters
 from paceline.errors import FailedPrecondition, FieldError
 from paceline.messages import FinishReason
+from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.training.tokenizer import train_tokenizer
 from tests.checkpoints import write_checkpoint
 from tests.compare import assert_same_text
@@ -99,3 +100,26 @@ def test_the_top_of_the_package_has_what_it_says() -> None:
     assert {name: getattr(paceline, name).__module__ for name in paceline._LAZY} == paceline._LAZY
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = paceline.nothing
+
+
+def test_log_probabilities_come_if_asked_for_and_events_do_not(target_path: Path) -> None:
+    llm = LLM(str(target_path), "ngram", threads=1)
+    asked, plain = (
+        llm.generate([[1, 2, 3, 1, 2]], SamplingParameters(12, 0, logprobs=logprobs))[0] for logprobs in (2, None)
+    )
+    assert asked.token_ids == plain.token_ids
+    assert plain.logprobs == ()
+    assert [item.top[0][0] for item in asked.logprobs] == list(asked.token_ids)  # greedy: the likeliest
+    assert all(item.logprob == item.top[0][1] <= 0 for item in asked.logprobs)
+    with pytest.raises(FieldError, match="events = True"):
+        llm.generate([[1]], speculation=SpeculationParameters(events=True))
+
+
+def test_a_prediction_is_drafted_from(speaking_path: Path) -> None:
+    llm, sampling = LLM(str(speaking_path), "ngram", threads=1), SamplingParameters(40, 1.0, ignore_eos=True)
+    (first,) = llm.generate("hello", sampling, seed=3)
+    speculation = SpeculationParameters(mode=Mode.LOCKSTEP, prediction="hello" + first.text)
+    (again,) = llm.generate("hello", sampling, seed=3, speculation=speculation)
+    assert again.token_ids == first.token_ids
+    (drafter,) = again.overlap.drafters
+    assert drafter.proposed > first.overlap.drafters[0].proposed

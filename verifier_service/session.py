@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,9 +82,7 @@ class Session:
         """``matcher``: where the text stands in the grammar that it is held to, if any."""
         self.opening, self.gateway, self.matcher = opening, gateway, matcher
         self.tokens = list(opening.token_ids)
-        self.hashes = [EMPTY]
-        for token_id in self.tokens:
-            self.hashes.append(extend_hash(self.hashes[-1], (token_id,)))
+        self.hashes = _hashes(self.tokens)
         self.tree = DraftTree(self.tokens[-1], len(self.tokens) - 1)
         self.noise = NoiseCache(opening.noise_key, model.vocabulary_size)
         self.stop = _stop(opening, model, held=matcher is not None)
@@ -347,6 +346,11 @@ class Session:
 
     def _drafts(self, name: str) -> bool:
         return name == SOURCE or (name in self.attachments and self.attachments[name].pays)
+
+
+def _hashes(token_ids: Sequence[int]) -> list[int]:
+    """Of every prefix, the empty one first."""
+    return list(itertools.accumulate(token_ids, lambda value, token_id: extend_hash(value, (token_id,)), initial=EMPTY))
 
 
 def _stop(opening: OpenSession, model: ModelInfo, *, held: bool) -> frozenset[int]:

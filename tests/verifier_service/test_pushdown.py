@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from paceline.errors import FieldError
 from paceline.speculation.grammar import Grammar, GrammarKind
+from paceline.speculation.policy import Mode, SpeculationParameters
+from paceline.speculation.sampling import SamplingParameters
+from tests.checkpoints import write_checkpoint
+from tests.in_process import load
+from tests.services.test_structured_output import crew, texts
 from tests.verifier_service.test_grammar import (
     CHOICES,
+    MODEL,
     OBJECT,
     SUM,
+    TEXT,
     TOKENIZER,
     VOCABULARY,
     WORD,
@@ -26,7 +34,7 @@ from tests.verifier_service.test_grammar import (
 from tests.vocabulary import END
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.grammar.matcher import Matcher
-from verifier_service.grammar.pushdown import installed
+from verifier_service.grammar.pushdown import Pushdown, installed
 
 __all__ = ["compiler"]
 
@@ -92,3 +100,31 @@ def test_a_bad_grammar_is_refused_by_name(compiler: GrammarCompiler, kind: Gramm
         compiler.compile(Grammar(kind, text, "xgrammar"))
     assert caught.value.field == kind.value
     assert "\n" not in str(caught.value)
+
+
+def test_loading_the_library_is_no_fault_of_the_first_grammar() -> None:
+    now = 0.0
+
+    class Slow(Pushdown):
+        def load(self) -> None:
+            nonlocal now
+            super().load()
+            now += 60.0
+
+    compiler = GrammarCompiler([Slow(TEXT, VOCABULARY, MODEL.stop_token_ids)], MODEL, lambda: now)
+    assert compiler.compile(other(WORD))
+    assert compiler.fingerprint.startswith("xgrammar ")
+
+
+@pytest.mark.parametrize("grammar", [WORD, OBJECT])
+def test_the_same_text_in_every_mode(tmp_path: Path, compiler: GrammarCompiler, grammar: Grammar) -> None:
+    path = write_checkpoint(tmp_path, vocab_size=VOCABULARY, eos_token_id=END)
+    target, sampling = load(path), SamplingParameters(40, 1.0, grammar=other(grammar))
+    _, expected = texts(target, compiler, [], sampling, SpeculationParameters(mode=Mode.OFF))
+    for mode in (Mode.LOCKSTEP, Mode.OVERLAPPED):
+        for kinds in ([], crew(path)):
+            assert texts(target, compiler, kinds, sampling, SpeculationParameters(mode=mode))[1] == expected
+    finished = [text[:-1] for text in expected if text[-1] == END]
+    assert finished
+    for text in finished:
+        assert END in next_tokens(follow(compiler, grammar, tokens(TOKENIZER.decode(text))))

@@ -57,6 +57,9 @@ class Backend(Protocol):
     name: str
     version: str
 
+    def load(self) -> None:
+        """Imports and builds what every grammar needs, if that was not done yet; may take seconds the first time."""
+
     def compile(self, grammar: Grammar) -> Compiled:
         """Raises ``FieldError`` that names the grammar's field and what is wrong with it."""
         ...

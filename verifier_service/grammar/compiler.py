@@ -100,6 +100,7 @@ class GrammarCompiler:
 
     def _compile(self, grammar: Grammar) -> Compiled | FieldError:
         backend = self._backends[grammar.backend or next(iter(self._backends))]
+        backend.load()  # which is no fault of the grammar's
         began = self._clock()
         try:
             compiled = backend.compile(grammar)

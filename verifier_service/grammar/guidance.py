@@ -41,6 +41,9 @@ class Guidance:
         self._tokenizer = LLTokenizer(tokenizer_json, n_vocab=vocabulary_size, eos_token=list(stop_token_ids))
         self._stop = np.array(stop_token_ids, np.intp)
 
+    def load(self) -> None:
+        """It has been."""
+
     def compile(self, grammar: Grammar) -> Compiled:
         source = _source(grammar)
         limits = LLParserLimits(initial_lexer_fuel=LEXER_FUEL, verbose_errors=False)

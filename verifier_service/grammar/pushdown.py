@@ -50,12 +50,15 @@ class Pushdown:
         info = xgrammar.TokenizerInfo(encoded, vocab_size=self._size, stop_token_ids=self._stop, **found)
         return xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
 
+    def load(self) -> None:
+        with self._lock:
+            _ = self._compiler
+
     def compile(self, grammar: Grammar) -> Compiled:
-        with self._lock:  # one import, and one compilation at a time
-            try:
-                return _Compiled(_compile(self._compiler, grammar), self._tokenizer, self._size)
-            except (RuntimeError, ValueError) as error:
-                raise problem(grammar, str(error)) from error
+        try:
+            return _Compiled(_compile(self._compiler, grammar), self._tokenizer, self._size)
+        except (RuntimeError, ValueError) as error:
+            raise problem(grammar, str(error)) from error
 
 
 def _compile(compiler: Any, grammar: Grammar) -> Any:
