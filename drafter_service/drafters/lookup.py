@@ -35,8 +35,7 @@ class Branch(NamedTuple, Generic[PlaceT]):
     place: PlaceT
 
 
-@dataclass(frozen=True)
-class Branches(Generic[PlaceT]):
+class Branches(NamedTuple, Generic[PlaceT]):
     """What may follow a place, shares adding up to at most 1.
 
     ``strength`` tells kinds of evidence apart, by a small number: how often each comes true is learned.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from drafter_service.drafters.lookup import Branch, Branches, LookupDrafter
 from drafter_service.session import DraftSession
-from paceline.speculation.suffixes import SEPARATOR, Context, Match, Segment, longest_matches
+from paceline.speculation.suffixes import SEPARATOR, Context, Segment, longest_matches
 
 MATCHES = 32
 """Matches looked at for each length, at most."""
@@ -21,10 +21,14 @@ PRIORS = tuple(rate for once in _SEEN_ONCE for rate in (once, min(once + 0.1, 0.
 """Chance that what comes next was seen, by length of match; for each first where it was seen once, then more often."""
 
 
+Onward = tuple["memoryview[int]", int, float]
+"""As a ``Match``, a plain tuple: a tree makes hundreds of them."""
+
+
 class Place(NamedTuple):
     """Matches of a path, the length of the longest, and how many more tokens may follow it."""
 
-    matches: Sequence[Match]
+    matches: Sequence[Onward]
     length: int
     left: float
 
@@ -52,18 +56,26 @@ class MatchingDrafter(LookupDrafter[Place]):
         matches, length, left = place
         if left < 1:
             return None
-        further: dict[int, list[Match]] = {}
+        further: dict[int, list[Onward]] = {}
+        counts: dict[int, float] = {}
         for tokens, position, weight in matches:
             token_id = tokens[position - 1]
-            if token_id != SEPARATOR:
-                further.setdefault(token_id, []).append(Match(tokens, position - 1, weight))
+            if token_id in further:
+                further[token_id].append((tokens, position - 1, weight))
+                counts[token_id] += weight
+            elif token_id != SEPARATOR:
+                further[token_id], counts[token_id] = [(tokens, position - 1, weight)], weight
         if not further:
             return None
-        counts = sorted(((sum(m.weight for m in found), token_id) for token_id, found in further.items()), reverse=True)
-        total = sum(count for count, _ in counts)
+        total = sum(counts.values())
         branches = [
             Branch(token_id, count / total, Place(further[token_id], length + 1, left - 1))
-            for count, token_id in counts
+            for token_id, count in sorted(counts.items(), key=_rank, reverse=True)
             if count >= self._least_share * total
         ]
         return Branches(2 * bisect_right(LENGTHS, length) + (total > 1), branches)
+
+
+def _rank(counted: tuple[int, float]) -> tuple[float, int]:
+    token_id, count = counted
+    return count, token_id
