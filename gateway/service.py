@@ -15,7 +15,7 @@ from gateway.mailbox import PATIENCE_SECONDS, Mailbox
 from gateway.opening import encode_prediction, open_session
 from gateway.running import Running
 from gateway.workers import DrafterWorker, VerifierWorker
-from paceline.errors import NotFound
+from paceline.errors import NotFound, UnsupportedParameter
 from paceline.messages import AbortSession, Chunk, Generate, ModelInfo, OpenSession, Worker
 
 Publish = Callable[[str, OpenSession, Sequence[int]], None]
@@ -50,6 +50,8 @@ class Gateway:
         Raises ``ResourceExhausted`` at once, with a fair time to come back, where it would have to wait too long.
         """
         started = time.monotonic()
+        if request.idempotency_key:
+            raise UnsupportedParameter("idempotency_key", "set", "empty (not supported yet)")
         model, codec = await self.fleet.model(request.model)
         demand = Demand(model.name, caller, caller.priority_for(request.priority))
         self.admission.check(demand)  # rather before a long prompt is tokenized than after it

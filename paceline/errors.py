@@ -58,7 +58,11 @@ class DataLoss(PacelineError):
 
 
 class Unavailable(PacelineError):
-    """Draining, starting, or a worker is gone."""
+    """Draining, starting, or a worker is gone; with a ``resume_token`` the answer can be continued later."""
+
+    def __init__(self, message: str, resume_token: str = "") -> None:
+        super().__init__(message)
+        self.resume_token = resume_token
 
 
 class ResourceExhausted(PacelineError):

@@ -9,7 +9,7 @@ import pytest
 
 from paceline import messages as m
 from paceline import wire
-from paceline.errors import FieldError, UnsupportedParameter
+from paceline.errors import FieldError
 from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.grammar import Grammar, GrammarKind
 from paceline.speculation.logprobs import TokenLogprobs
@@ -114,9 +114,9 @@ def test_neutral_values_are_the_defaults() -> None:
     assert wire.from_sampling(wired) == SamplingParameters()
 
 
-def test_unsupported_request_fields_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedParameter, match="idempotency_key"):
-        wire.from_generate(wire.gateway.GenerateRequest(text="x", idempotency_key="x"))
+def test_an_idempotency_key_has_bounds() -> None:
+    with pytest.raises(FieldError, match="idempotency_key = "):
+        wire.from_generate(wire.gateway.GenerateRequest(text="x", idempotency_key="x" * 257))
 
 
 @pytest.mark.parametrize("stop", [("",), ("x" * 1025,), ("x",) * 17])

@@ -19,6 +19,7 @@ from paceline.messages.drafting import (
     drafter_key,
 )
 from paceline.messages.events import DraftingEvent, NodesArrived, StepDecided
+from paceline.messages.journal import JournaledSession
 from paceline.messages.requests import (
     ChatMessage,
     Chunk,
@@ -75,6 +76,7 @@ __all__ = [
     "Generate",
     "Join",
     "Joined",
+    "JournaledSession",
     "Leave",
     "ModelInfo",
     "NodesArrived",

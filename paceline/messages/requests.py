@@ -13,6 +13,7 @@ from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
 MAX_STOPS, MAX_STOP_CHARACTERS = 16, 1024
+MAX_IDEMPOTENCY_KEY = 256
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ class Generate:
     priority: int = 0
     stop: tuple[str, ...] = ()
     """Strings that end the text and are not part of it."""
+    idempotency_key: str = ""
+    """A second request with the same one takes the session over from its beginning; empty: there is none."""
 
     def __post_init__(self) -> None:
+        characters = len(self.idempotency_key)
+        fits = characters <= MAX_IDEMPOTENCY_KEY
+        require(fits, "idempotency_key", f"{characters} characters", f"at most {MAX_IDEMPOTENCY_KEY}")
         require(len(self.stop) <= MAX_STOPS, "stop", f"{len(self.stop)} strings", f"at most {MAX_STOPS}")
         for stop in self.stop:
             fits = 0 < len(stop) <= MAX_STOP_CHARACTERS
@@ -57,6 +63,8 @@ class Completion:
     tpot_seconds: float
     stop_reason: str = ""
     """The stop string that ended the text, if one did."""
+    warning: str = ""
+    """What was promised and could not be kept, if anything: that the text could have been resumed."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class Chunk:
     logprobs: tuple[TokenLogprobs, ...] = ()
     drafters: tuple[tuple[str, ...], ...] = ()
     events: tuple[DraftingEvent, ...] = ()
+    resume_token: str = ""
+    """Continues the answer at any gateway after the tokens told so far; empty: it cannot be resumed."""
 
     @property
     def pieces(self) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ class VerifierDescription:
     free_blocks: int
     total_blocks: int
     protocol_version: int = PROTOCOL_VERSION
+    incarnation: int = 0
+    """Grows with every start of the verifier."""
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,16 @@ class ChangeSession(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ..., max_draft_nodes: _Optional[int] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class DecodeEvents(_message.Message):
-    __slots__ = ("events", "step")
+    __slots__ = ("events", "step", "draining", "stalled")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    STALLED_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[SessionEvent]
     step: int
-    def __init__(self, events: _Optional[_Iterable[_Union[SessionEvent, _Mapping]]] = ..., step: _Optional[int] = ...) -> None: ...
+    draining: bool
+    stalled: bool
+    def __init__(self, events: _Optional[_Iterable[_Union[SessionEvent, _Mapping]]] = ..., step: _Optional[int] = ..., draining: _Optional[bool] = ..., stalled: _Optional[bool] = ...) -> None: ...
 
 class SessionEvent(_message.Message):
     __slots__ = ("session_id", "epoch", "opened", "committed", "rejected", "finish_reason", "usage", "overlap", "detail", "events")

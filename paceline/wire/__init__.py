@@ -31,6 +31,7 @@ from paceline.wire.describe import (
     to_verifier_description,
 )
 from paceline.wire.generate import from_chunk, from_generate, from_worker, to_chunk, to_generate, to_worker
+from paceline.wire.journal import from_journaled, from_journaled_event, to_journaled, to_journaled_event
 from paceline.wire.parameters import from_sampling, from_speculation, to_sampling, to_speculation
 from paceline.wire.services import (
     DrafterBase,
@@ -65,6 +66,8 @@ __all__ = [
     "from_draft_update",
     "from_drafter_description",
     "from_generate",
+    "from_journaled",
+    "from_journaled_event",
     "from_model_info",
     "from_overlap",
     "from_propose",
@@ -88,6 +91,8 @@ __all__ = [
     "to_draft_update",
     "to_drafter_description",
     "to_generate",
+    "to_journaled",
+    "to_journaled_event",
     "to_model_info",
     "to_overlap",
     "to_propose",

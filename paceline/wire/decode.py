@@ -25,19 +25,7 @@ from paceline.wire.tokens import from_events, from_logprobs, from_sources, to_ev
 def to_decode_command(value: m.DecodeCommand) -> verifier.DecodeCommand:
     match value:
         case m.OpenSession():
-            opening = verifier.OpenSession(
-                session_id=value.session_id,
-                epoch=value.epoch,
-                token_ids_u32=pack_tokens(value.token_ids),
-                prompt_length=value.prompt_length,
-                sampling=to_sampling(value.sampling),
-                speculation=to_speculation(value.speculation),
-                noise_key=value.noise_key,
-                session_secret=value.session_secret,
-                priority=value.priority,
-                model=value.model,
-            )
-            return verifier.DecodeCommand(open=opening)
+            return verifier.DecodeCommand(open=to_open(value))
         case m.AbortSession():
             return verifier.DecodeCommand(abort=verifier.AbortSession(**vars(value)))
         case m.AuthorizeDrafter():
@@ -53,10 +41,25 @@ def to_decode_command(value: m.DecodeCommand) -> verifier.DecodeCommand:
             return verifier.DecodeCommand(change=change)
 
 
+def to_open(value: m.OpenSession) -> verifier.OpenSession:
+    return verifier.OpenSession(
+        session_id=value.session_id,
+        epoch=value.epoch,
+        token_ids_u32=pack_tokens(value.token_ids),
+        prompt_length=value.prompt_length,
+        sampling=to_sampling(value.sampling),
+        speculation=to_speculation(value.speculation),
+        noise_key=value.noise_key,
+        session_secret=value.session_secret,
+        priority=value.priority,
+        model=value.model,
+    )
+
+
 def from_decode_command(wire: verifier.DecodeCommand) -> m.DecodeCommand:
     kind = wire.WhichOneof("command")
     if kind == "open":
-        return _from_open(wire.open)
+        return from_open(wire.open)
     if kind == "abort":
         return m.AbortSession(wire.abort.session_id, wire.abort.epoch)
     if kind == "authorize":
@@ -74,7 +77,7 @@ def from_decode_command(wire: verifier.DecodeCommand) -> m.DecodeCommand:
     raise FieldError("command", kind, "open, abort, authorize, revoke or change")
 
 
-def _from_open(wire: verifier.OpenSession) -> m.OpenSession:
+def from_open(wire: verifier.OpenSession) -> m.OpenSession:
     return m.OpenSession(
         session_id=wire.session_id,
         epoch=wire.epoch,
@@ -101,10 +104,10 @@ def from_rejection(wire: verifier.SessionRejected) -> m.Rejection:
 
 
 def to_decode_events(events: Sequence[m.SessionEvent]) -> verifier.DecodeEvents:
-    return verifier.DecodeEvents(events=[_to_event(event) for event in events])
+    return verifier.DecodeEvents(events=[to_session_event(event) for event in events])
 
 
-def _to_event(value: m.SessionEvent) -> verifier.SessionEvent:
+def to_session_event(value: m.SessionEvent) -> verifier.SessionEvent:
     wire = verifier.SessionEvent(session_id=value.session_id, epoch=value.epoch, detail=value.detail)
     if value.committed is not None:
         wire.committed.position = value.committed.position
@@ -128,10 +131,10 @@ def _to_event(value: m.SessionEvent) -> verifier.SessionEvent:
 
 
 def from_decode_events(wire: verifier.DecodeEvents) -> list[m.SessionEvent]:
-    return [_from_event(event) for event in wire.events]
+    return [from_session_event(event) for event in wire.events]
 
 
-def _from_event(wire: verifier.SessionEvent) -> m.SessionEvent:
+def from_session_event(wire: verifier.SessionEvent) -> m.SessionEvent:
     kind = wire.WhichOneof("event")
     return m.SessionEvent(
         session_id=wire.session_id,

@@ -31,6 +31,7 @@ def to_verifier_description(value: m.VerifierDescription) -> verifier.DescribeVe
             total_blocks=value.total_blocks,
         ),
         protocol_version=value.protocol_version,
+        incarnation=value.incarnation,
     )
 
 
@@ -54,6 +55,7 @@ def from_verifier_description(wire: verifier.DescribeVerifierResponse) -> m.Veri
         free_blocks=wire.load.free_blocks,
         total_blocks=wire.load.total_blocks,
         protocol_version=wire.protocol_version,
+        incarnation=wire.incarnation,
     )
 
 

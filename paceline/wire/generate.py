@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paceline import messages as m
-from paceline.errors import FieldError, UnsupportedParameter
+from paceline.errors import FieldError
 from paceline.v1 import gateway_pb2 as gateway
 from paceline.wire.columns import (
     FINISH,
@@ -25,6 +25,7 @@ def to_generate(value: m.Generate) -> gateway.GenerateRequest:
         choice_index=value.choice_index,
         priority=value.priority,
         stop=value.stop,
+        idempotency_key=value.idempotency_key,
     )
     if value.text is not None:
         wire.text = value.text
@@ -39,8 +40,6 @@ def from_generate(wire: gateway.GenerateRequest) -> m.Generate:
     kind = wire.WhichOneof("prompt")
     if kind is None:
         raise FieldError("prompt", None, "text, chat or tokens")
-    if wire.idempotency_key:
-        raise UnsupportedParameter("idempotency_key", "set", "empty (not supported yet)")
     chat = tuple(m.ChatMessage(message.role, message.content) for message in wire.chat.messages)
     return m.Generate(
         model=wire.model,
@@ -53,6 +52,7 @@ def from_generate(wire: gateway.GenerateRequest) -> m.Generate:
         choice_index=wire.choice_index,
         priority=wire.priority,
         stop=tuple(wire.stop),
+        idempotency_key=wire.idempotency_key,
     )
 
 
@@ -67,6 +67,7 @@ def to_chunk(value: m.Chunk) -> gateway.GenerateResponse:
         logprobs=to_logprobs(value.logprobs),
         sources=to_sources(value.drafters),
         events=map(to_event, value.events),
+        resume_token=value.resume_token,
     )
     if value.completion is not None:
         done = value.completion
@@ -80,6 +81,7 @@ def to_chunk(value: m.Chunk) -> gateway.GenerateResponse:
                 ttft_seconds=done.ttft_seconds,
                 tpot_seconds=done.tpot_seconds,
                 stop_reason=done.stop_reason,
+                warning=done.warning,
             )
         )
     return wire
@@ -98,6 +100,7 @@ def from_chunk(wire: gateway.GenerateResponse) -> m.Chunk:
             ttft_seconds=done.ttft_seconds,
             tpot_seconds=done.tpot_seconds,
             stop_reason=done.stop_reason,
+            warning=done.warning,
         )
     return m.Chunk(
         session_id=wire.session_id,
@@ -110,6 +113,7 @@ def from_chunk(wire: gateway.GenerateResponse) -> m.Chunk:
         logprobs=from_logprobs(wire.logprobs),
         drafters=from_sources(wire.sources),
         events=from_events(wire.events),
+        resume_token=wire.resume_token,
     )
 
 
