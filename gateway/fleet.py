@@ -10,7 +10,7 @@ from gateway.routing import Candidate, Router
 from gateway.text import TextCodec
 from gateway.workers import DrafterWorker, VerifierWorker
 from paceline.errors import NotFound, Unavailable
-from paceline.messages import ModelInfo, OpenSession, Worker
+from paceline.messages import ModelInfo, OpenSession, VerifierDescription, Worker
 from paceline.speculation.fields import require
 from paceline.speculation.policy import NO_SCOPE
 
@@ -54,6 +54,11 @@ class Fleet:
             if time.monotonic() > deadline:
                 raise Unavailable("no verifier is reachable")
             await asyncio.sleep(0.05)
+
+    def description(self, model: str) -> VerifierDescription | None:
+        """Of a verifier of the model, reachable or not."""
+        known = [worker.description for worker in self.verifiers if worker.description]
+        return next((description for description in known if description.model.name == model), None)
 
     def slots(self, model: str) -> int:
         """Sessions of ours that the model's verifiers take together, beside those of other gateways."""

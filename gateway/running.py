@@ -1,182 +1,250 @@
-"""One session that the gateway is streaming: from the verifier's events to a client's chunks."""
+"""One session that the gateway is streaming: from the events of its verifiers, one after the other, to chunks.
+
+Whatever a verifier tells is kept in the journal before the client hears it. A verifier that is lost is followed by
+another one, which goes on from the tokens that were committed; the client sees one text.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from gateway.coordinator import Crew
+from gateway.keeping import NOT_RESUMABLE, Keeper
 from gateway.mailbox import Mailbox
-from gateway.stops import StopStrings, Token
-from gateway.text import Detokenizer
-from gateway.workers import VerifierWorker
+from gateway.refusals import refusal
+from gateway.seats import Seat, Seats
+from gateway.stops import Token
+from gateway.telling import Teller
+from gateway.tokens import ResumeToken
+from gateway.workers import lost_event
 from paceline.emulation import SYNTHETIC
-from paceline.errors import (
-    DataLoss,
-    FailedPrecondition,
-    NotFound,
-    PacelineError,
-    PermissionDenied,
-    ResourceExhausted,
-    TargetFailed,
-    Unavailable,
-)
+from paceline.errors import DataLoss, PacelineError, TargetFailed, Unavailable
 from paceline.messages import (
-    AbortSession,
     Chunk,
-    CommittedTokens,
-    Completion,
     FinishReason,
     OpenSession,
     OverlapStatistics,
     Rejection,
     SessionEvent,
     Status,
-    Usage,
     VerifierDescription,
 )
-from paceline.speculation.fields import FieldError
 
-_REFUSALS: dict[Status, type[PacelineError]] = {
-    Status.NOT_FOUND: NotFound,
-    Status.PERMISSION_DENIED: PermissionDenied,
-    Status.RESOURCE_EXHAUSTED: ResourceExhausted,
-    Status.FAILED_PRECONDITION: FailedPrecondition,
-    Status.DATA_LOSS: DataLoss,
-    Status.UNAVAILABLE: Unavailable,
-}
+logger = logging.getLogger(__name__)
+
+MOST_LOSSES = 3
+"""Verifiers that a session may lose one after the other without a token between: it may be what they die of."""
+REFUSED_SECONDS = 0.25
+"""Before a session that was sent away asks again."""
 
 
-class RefusedRequest(FieldError, PacelineError):
-    """A verifier refused a request for one of its fields; the message is the verifier's."""
+class _Lost(Exception):
+    """The verifier is gone."""
 
-    def __init__(self, detail: str) -> None:
-        ValueError.__init__(self, detail)
-        self.field, self.value, self.expected = "request", "", detail
+
+class _SentAway(_Lost):
+    """The verifier is there, and has no room."""
 
 
 @dataclass
 class Running:
-    """A session's stream. ``started`` is when its request came."""
+    """A session's stream to one client."""
 
-    opening: OpenSession
-    verifier: VerifierWorker
-    events: Mailbox
-    crew: Crew
-    seed: int
-    stop: Sequence[str]
-    started: float
-    first_token_at: float = 0.0
-    last_token_at: float = 0.0
-    said: list[int] = field(default_factory=list)
-    """Tokens that the client was given, those held back not yet among them."""
+    keeper: Keeper
+    teller: Teller
+    seats: Seats
+    mailbox: Callable[[int], Mailbox]
+    """Makes one for a session that has so many tokens."""
+    describe: Callable[[str], VerifierDescription | None]
+    """Of the verifiers of a model, while the session is on none."""
+    committed: list[int] = field(default_factory=list)
+    seat: Seat | None = None
+    aborted: bool = False
     failed: bool = False
-    _detokenizer: Detokenizer = field(init=False)
-    _stops: StopStrings = field(init=False)
-
-    def __post_init__(self) -> None:
-        assert self.verifier.codec is not None, "a healthy verifier has given us its tokenizer"
-        self._detokenizer = self.verifier.codec.detokenizer()
-        self._stops = StopStrings(self.stop, self.opening.sampling.min_tokens)
+    _interruption: PacelineError | None = None
+    _losses: int = 0
+    _overlap: OverlapStatistics = field(default_factory=OverlapStatistics)
+    """On this verifier, as it was told last, and on those before."""
+    _overlap_before: OverlapStatistics = field(default_factory=OverlapStatistics)
 
     @property
-    def tokenizer_hash(self) -> str:
-        assert self.verifier.codec is not None, "a healthy verifier has given us its tokenizer"
-        return self.verifier.codec.hash
+    def opening(self) -> OpenSession:
+        """As it was opened first."""
+        return self.keeper.session.opening
 
-    async def stream(self) -> AsyncIterator[Chunk]:
-        """Chunks until the text ends, by the verifier's word or a stop string: the first one, which comes when the
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Ends the session; its stream ends with finish reason abort."""
+        self.aborted = True
+        if self.seat is not None:
+            self.seat.abort()
+
+    def interrupt(self, error: PacelineError) -> None:
+        """Ends the stream with an error, not the session: it may be resumed."""
+        self._interruption = error
+        if self.seat is not None:
+            self.seat.events.put_nowait(lost_event(self.opening.session_id))
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        if self.seat is not None:
+            self.seat.leave()
+
+    # -- chunks --------------------------------------------------------------------------------------------------------
+
+    async def stream(self) -> AsyncGenerator[Chunk, None]:
+        """Chunks until the text ends, by the verifier's word or a stop string: the first one, which comes when a
         verifier has taken the session on, has the seed, the last one the completion."""
+        await self._sit()
         event = await self._next()
-        yield Chunk(self.opening.session_id, seed=self.seed)
+        yield self.teller.greeting()
+        async for chunk in self._follow(event):
+            yield chunk
+
+    async def resume(self, past: Sequence[SessionEvent], token: ResumeToken) -> AsyncGenerator[Chunk, None]:
+        """The same after what the client has, for a session that has come so far; it may have ended."""
+        tokens = self.teller.resume(past, token.length, token.prefix_hash)
+        self.committed = [id_ for event in past if event.committed for id_ in event.committed.token_ids]
+        greeting, told = self.teller.greeting(), SessionEvent(self.opening.session_id, self.keeper.epoch)
+        last = past[-1] if past and past[-1].last else None
+        if last is not None and last.finish_reason is FinishReason.ERROR:
+            raise TargetFailed(last.detail)
+        if last is not None or self.teller.stopped:
+            self._overlap = (last and last.overlap) or self._overlap
+            yield greeting
+            yield self._last_chunk(last or told, tokens)
+            return
+        await self._sit()
+        event = await self._next()
+        yield greeting
+        if tokens:
+            yield self.teller.chunk(told, tokens)
+        async for chunk in self._follow(event):
+            yield chunk
+
+    async def _follow(self, event: SessionEvent) -> AsyncGenerator[Chunk, None]:
         while True:
-            tokens = self._stops.add(self._tokens(event.committed))
-            if self._stops.found:
-                yield self._chunk(event, tokens, await self._stopped(event))
+            tokens = self.teller.hear(event.committed)
+            if self.teller.stopped:
+                yield self._last_chunk(await self._stopped(event), tokens)
                 return
             if event.last:
                 yield self._last_chunk(event, tokens)
                 return
             if tokens or event.events:
-                yield self._chunk(event, tokens)
+                yield self.teller.chunk(event, tokens)
             event = await self._next()
 
+    def _last_chunk(self, event: SessionEvent, tokens: list[Token]) -> Chunk:
+        tokens = tokens if self.teller.stopped else self.teller.flush(tokens)
+        description = self.seat.verifier.description if self.seat else self.describe(self.opening.model)
+        says = exactness(description) if description else ""
+        warning = "" if self.keeper.kept else NOT_RESUMABLE
+        overlap = self._overlap_before.plus(self._overlap)
+        return self.teller.chunk(event, tokens, self.teller.completion(event, len(tokens), overlap, says, warning))
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
     async def _next(self) -> SessionEvent:
-        """The next event; the crew has heard what it says of drafters. Raises what ended the session, if it failed."""
-        event = await self.events.get()
-        if event.rejected is not None:
-            raise _refusal(event.rejected)
+        """The next event, from wherever the session is then. Raises what ended the session, if it failed."""
+        while not (self.aborted and self.seat is None):
+            try:
+                event = await self._receive()
+            except _Lost as lost:
+                await self._move(lost)
+                continue
+            if event.finish_reason is FinishReason.ERROR:
+                raise TargetFailed(event.detail)
+            return event
+        return SessionEvent(self.opening.session_id, self.keeper.epoch, finish_reason=FinishReason.ABORT)
+
+    async def _receive(self) -> SessionEvent:
+        """The next event from this verifier, kept in the journal; the crew has heard what it says of drafters."""
+        seat = self.seat
+        assert seat is not None, "events come from somewhere"
+        event = await seat.events.get()
+        while event.epoch not in (0, seat.opening.epoch):  # of a verifier that was lost
+            event = await seat.events.get()
+        if self._interruption is not None:
+            raise self._with_token(self._interruption)
         if event.epoch == 0:
-            raise Unavailable(event.detail)
-        if event.finish_reason is FinishReason.ERROR:
-            raise TargetFailed(event.detail)
+            raise _Lost(event.detail)
+        if event.rejected is not None:
+            raise self._rejected(event.rejected)
+        self._check_position(event)
+        await self.keeper.keep(event)
+        if event.committed is not None:
+            self.committed += event.committed.token_ids
+            self._losses = 0
         if event.overlap is not None:
-            (self.crew.look if event.last else self.crew.heard)(event.overlap)
+            self._overlap = event.overlap
+            (seat.crew.look if event.last else seat.crew.heard)(event.overlap)
         return event
 
-    def _tokens(self, committed: CommittedTokens | None) -> list[Token]:
-        if committed is None:
-            return []
-        self.last_token_at = time.monotonic()
-        self.first_token_at = self.first_token_at or self.last_token_at
-        pieces = self._detokenizer.add(committed.token_ids)
-        logprobs = committed.logprobs or (None,) * len(pieces)
-        drafters = committed.drafters or (None,) * len(pieces)
-        return [Token(*row) for row in zip(committed.token_ids, pieces, logprobs, drafters, strict=True)]
+    def _rejected(self, rejection: Rejection) -> Exception:
+        moved, full = self.keeper.epoch > self.opening.epoch, rejection.status is Status.RESOURCE_EXHAUSTED
+        if rejection.status is Status.UNAVAILABLE or (moved and full):
+            return _SentAway(rejection.detail)
+        return refusal(rejection)
+
+    def _check_position(self, event: SessionEvent) -> None:
+        expected = self.opening.prompt_length + len(self.committed)
+        if event.committed is not None and event.committed.position != expected:
+            raise DataLoss(f"the verifier goes on at position {event.committed.position}: expected {expected}")
 
     async def _stopped(self, event: SessionEvent) -> SessionEvent:
         """The verifier's last event, after a stop string has ended the text."""
-        with contextlib.suppress(PacelineError):  # the text is whole, whatever has become of what lay beyond it
-            if not event.last:
-                self.verifier.send(AbortSession(self.opening.session_id, self.opening.epoch))
+        with contextlib.suppress(PacelineError, _Lost):  # the text is whole, whatever becomes of what lies beyond it
+            if not event.last and self.seat is not None:
+                self.seat.abort()
             while not event.last:
-                event = await self._next()
+                event = await self._receive()
         return event
 
-    # -- chunks --------------------------------------------------------------------------------------------------------
+    # -- going on elsewhere --------------------------------------------------------------------------------------------
 
-    def _chunk(self, event: SessionEvent, tokens: Sequence[Token], last: SessionEvent | None = None) -> Chunk:
-        position, token_ids = len(self.said), tuple(token.token_id for token in tokens)
-        self.said += token_ids
-        return Chunk(
-            self.opening.session_id,
-            "".join(token.piece for token in tokens),
-            token_ids,
-            position,
-            completion=self._completion(last) if last else None,
-            piece_lengths=tuple(len(token.piece) for token in tokens),
-            logprobs=tuple(token.logprobs for token in tokens if token.logprobs is not None),
-            drafters=tuple(token.drafters for token in tokens if token.drafters is not None),
-            events=event.events,
+    async def _move(self, why: _Lost) -> None:
+        """The verifier is lost: the session goes on at another one, or at this one when it is back."""
+        self._losses += 1
+        if self._losses > MOST_LOSSES:
+            lost = f"{self._losses} verifiers were lost one after the other without a token between them"
+            raise self._with_token(Unavailable(f"{lost}: {why}"))
+        logger.warning(
+            "session %s goes on elsewhere after %d tokens: %s", self.opening.session_id, len(self.committed), why
         )
+        if self.seat is not None:
+            self.seat.leave()
+            self.seat = None
+        self._overlap_before, self._overlap = self._overlap_before.plus(self._overlap), OverlapStatistics()
+        if isinstance(why, _SentAway):
+            await asyncio.sleep(REFUSED_SECONDS)
+        await self.keeper.next_epoch()
+        await self._sit()
 
-    def _last_chunk(self, event: SessionEvent, tokens: list[Token]) -> Chunk:
-        """With what was held back; text that no token completed belongs to the last one."""
-        held, rest = self._stops.flush(self._detokenizer.flush())
-        tokens += held
-        if rest and tokens:
-            last = tokens[-1]
-            tokens[-1] = Token(last.token_id, last.piece + rest, last.logprobs, last.drafters)
-        return self._chunk(event, tokens, event)
+    async def _sit(self) -> None:
+        """Opens the session with all its tokens on a verifier, unless it was aborted; waits for one if need be, but not
+        for ever."""
+        opening = replace(self.opening, epoch=self.keeper.epoch, token_ids=(*self.opening.token_ids, *self.committed))
+        events, prediction = self.mailbox(len(self.committed)), self.keeper.session.prediction
+        try:
+            self.seat = await self.seats.find(opening, prediction, events, self._wanted)
+        except Unavailable as error:
+            raise self._with_token(error) from error
+        if self._interruption is not None:
+            raise self._with_token(self._interruption)
 
-    def _completion(self, last: SessionEvent) -> Completion:
-        description = self.verifier.description
-        assert description is not None, "the session was opened on a known verifier"
-        spread, cached = self.last_token_at - self.first_token_at, last.usage.cached_tokens if last.usage else 0
-        reason = FinishReason.STOP if self._stops.found else last.finish_reason
-        assert reason is not None, "the last event has one"
-        return Completion(
-            finish_reason=reason,
-            usage=Usage(self.opening.prompt_length, len(self.said), cached),
-            overlap=last.overlap or OverlapStatistics(),
-            mode=self.opening.speculation.mode,
-            exactness=exactness(description),
-            ttft_seconds=self.first_token_at - self.started if self.first_token_at else 0.0,
-            tpot_seconds=spread / (len(self.said) - 1) if len(self.said) > 1 else 0.0,
-            stop_reason=self._stops.found,
-        )
+    def _wanted(self) -> bool:
+        return not self.aborted and self._interruption is None
+
+    def _with_token(self, error: PacelineError) -> PacelineError:
+        """The error, and with it what resumes the session if somebody may."""
+        if isinstance(error, Unavailable) and not error.resume_token:
+            error.resume_token = self.teller.greeting().resume_token
+        return error
 
 
 def exactness(description: VerifierDescription) -> str:
@@ -187,9 +255,3 @@ def exactness(description: VerifierDescription) -> str:
     deterministic = fingerprint.numerics == "deterministic"
     equal = "bitwise equal texts" if deterministic else f"equal texts up to near-ties of {fingerprint.dtype} logits"
     return f"every token an exact draw; {equal}"
-
-
-def _refusal(rejection: Rejection) -> Exception:
-    if rejection.status is Status.INVALID_ARGUMENT:
-        return RefusedRequest(rejection.detail)
-    return _REFUSALS.get(rejection.status, PacelineError)(rejection.detail)

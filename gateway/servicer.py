@@ -26,6 +26,13 @@ class GatewayServicer(wire.GatewayBase):
             async for chunk in chunks:
                 yield wire.to_chunk(chunk)
 
+    @streaming
+    async def Resume(self, request: wire.gateway.ResumeRequest) -> AsyncGenerator[wire.gateway.GenerateResponse, None]:
+        caller = self._callers.identify(authorization())
+        async with aclosing(self._gateway.resume(request.resume_token, caller)) as chunks:
+            async for chunk in chunks:
+                yield wire.to_chunk(chunk)
+
     @unary
     async def Abort(self, request: wire.gateway.AbortRequest) -> wire.gateway.AbortResponse:
         self._callers.identify(authorization())

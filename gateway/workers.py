@@ -82,9 +82,10 @@ class VerifierWorker:
             raise Unavailable(f"verifier {self.address} is not connected")
         self._commands.send(command)
 
-    def forget(self, session_id: str) -> None:
-        """Its events are no longer wanted."""
-        self._sessions.pop(session_id, None)
+    def forget(self, session_id: str, events: Mailbox) -> None:
+        """Its events are no longer wanted there; the session may be here again, for somebody else."""
+        if self._sessions.get(session_id) is events:
+            del self._sessions[session_id]
 
     async def _stay_connected(self) -> None:
         while True:
@@ -150,7 +151,8 @@ class VerifierWorker:
     def _lost(self) -> None:
         """Everybody who waits for this verifier hears that it is gone."""
         self._commands, self.healthy, self.others = None, False, 0
-        for session_id, events in list(self._sessions.items()):
+        lost, self._sessions = self._sessions, {}
+        for session_id, events in lost.items():
             events.put_nowait(lost_event(session_id))
 
 

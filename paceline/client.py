@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -30,9 +30,18 @@ class GatewayClient:
     ) -> None:
         await self._channel.close()
 
-    async def generate(self, request: Generate) -> AsyncIterator[Chunk]:
+    async def generate(self, request: Generate) -> AsyncGenerator[Chunk, None]:
         """Streams the answer; the first chunk has the seed, the last one the completion."""
         call = self._stub.Generate(wire.to_generate(request), metadata=self._metadata)
+        try:
+            async for reply in call:
+                yield wire.from_chunk(reply)
+        finally:
+            call.cancel()
+
+    async def resume(self, resume_token: str) -> AsyncGenerator[Chunk, None]:
+        """Streams the rest of an answer after the chunk that came with the token."""
+        call = self._stub.Resume(wire.gateway.ResumeRequest(resume_token=resume_token), metadata=self._metadata)
         try:
             async for reply in call:
                 yield wire.from_chunk(reply)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from paceline.speculation.fields import FieldError
 
 __all__ = [
+    "Aborted",
     "DataLoss",
     "FailedPrecondition",
     "FieldError",
@@ -55,6 +56,10 @@ class TargetFailed(PacelineError):
 
 class DataLoss(PacelineError):
     """Two sides disagree about tokens that both hold as committed."""
+
+
+class Aborted(PacelineError):
+    """Somebody else goes on with it."""
 
 
 class Unavailable(PacelineError):

@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from paceline.errors import (
+    Aborted,
     DataLoss,
     FailedPrecondition,
     FieldError,
@@ -40,6 +41,7 @@ HEALTH_SECONDS = 0.25
 """Between two looks at whether a service is well."""
 RETRY_AFTER = "retry-after-ms"
 AUTHORIZATION = "authorization"
+RESUME_TOKEN = "resume-token"  # noqa: S105 - the name of a header
 
 _COMMON = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -68,6 +70,7 @@ _CODES: list[tuple[type[Exception], grpc.StatusCode]] = [
     (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
+    (Aborted, grpc.StatusCode.ABORTED),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (DataLoss, grpc.StatusCode.DATA_LOSS),
 ]
@@ -89,6 +92,8 @@ async def abort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoR
     metadata: tuple[tuple[str, str], ...] = ()
     if isinstance(error, ResourceExhausted):
         metadata = ((RETRY_AFTER, str(int(error.retry_after_seconds * 1000))),)
+    elif isinstance(error, Unavailable) and error.resume_token:
+        metadata = ((RESUME_TOKEN, error.resume_token),)
     await context.abort(status_of(error), str(error), metadata)
     raise AssertionError("abort returns by raising")
 

@@ -15,16 +15,18 @@ from drafter_service.service import Drafter
 from drafter_service.servicer import DrafterServicer
 from gateway.admission import Bounds
 from gateway.callers import Callers
-from gateway.service import Gateway
+from gateway.service import FAILOVER_SECONDS, Gateway
 from gateway.servicer import GatewayServicer
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import wire
 from paceline.checkpoint import read_tokenizer
+from paceline.cluster.journal import Journal
 from paceline.emulation import Pace
-from paceline.engine.runner import ModelRunner
+from paceline.engine.runner import ModelRunner, Numerics
 from paceline.loop import DeviceLoop
 from paceline.messages import Fingerprint, ModelInfo, VerifierDescription
 from paceline.rpc import Server
+from verifier_service.grammar.compiler import open_compiler
 from verifier_service.service import Verifier
 from verifier_service.servicer import VerifierServicer
 from verifier_service.table import Limits
@@ -56,19 +58,24 @@ class LocalGateway:
 
 @contextlib.asynccontextmanager
 async def local_verifier(
-    path: Path, name: str = "target", limits: Limits | None = None, step: str = ""
+    path: Path,
+    name: str = "target",
+    limits: Limits | None = None,
+    step: str = "",
+    numerics: Numerics = Numerics.STANDARD,
 ) -> AsyncIterator[LocalVerifier]:
     """``step``: how long a forward takes at least, as ``5ms``."""
-    runner, limits = ModelRunner.load(path, cache_tokens=16384), limits or Limits()
+    runner, limits = ModelRunner.load(path, cache_tokens=16384, numerics=numerics), limits or Limits()
     runner.pace = Pace.parse(step)
-    info = ModelInfo(name, runner.config.vocabulary_size, runner.config.max_context, "", runner.config.stop_token_ids)
-    verifier = Verifier(runner, info, limits)
+    files, config = read_tokenizer(path), runner.config
+    info = ModelInfo(name, config.vocabulary_size, config.max_context, files.tokenizer_hash, config.stop_token_ids)
+    verifier = Verifier(runner, info, limits, compiler=open_compiler(info, files))
 
     def describe() -> VerifierDescription:
         return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
 
     server = Server(["paceline.v1.VerifierService"])
-    wire.add_verifier(VerifierServicer(verifier, describe, read_tokenizer(path)), server.server)
+    wire.add_verifier(VerifierServicer(verifier, describe, files), server.server)
     async with _looping(DeviceLoop("step loop", verifier, on_failure=_raise)), _serving(server) as address:
         yield LocalVerifier(address, verifier)
 
@@ -91,10 +98,12 @@ async def local_gateway(
     bounds: Bounds | None = None,
     callers: Callers | None = None,
     sessions_per_verifier: int = 0,
+    journal: Journal | None = None,
+    failover_seconds: float = FAILOVER_SECONDS,
 ) -> AsyncIterator[LocalGateway]:
     verifier_workers = [VerifierWorker(verifier.address) for verifier in verifiers]
     drafter_workers = [DrafterWorker(drafter.address) for drafter in drafters]
-    gateway = Gateway(verifier_workers, drafter_workers, bounds, sessions_per_verifier)
+    gateway = Gateway(verifier_workers, drafter_workers, bounds, sessions_per_verifier, None, journal, failover_seconds)
     workers: list[VerifierWorker | DrafterWorker] = [*verifier_workers, *drafter_workers]
     await start_all(workers)
     server = Server(["paceline.v1.GatewayService"])

@@ -33,9 +33,9 @@ class Openings:
     def get(self, session_id: str) -> Opening | None:
         return self._waiting.get(session_id)
 
-    def discard(self, session_id: str) -> None:
-        """A newer epoch has come."""
-        self._waiting.pop(session_id, None)
+    def discard(self, session_id: str) -> Opening | None:
+        """A newer epoch has come; whom it takes the place of."""
+        return self._waiting.pop(session_id, None)
 
     def add(self, opening: OpenSession, gateway: GatewayLink) -> Opening:
         waiting = self._waiting[opening.session_id] = Opening(opening, gateway)

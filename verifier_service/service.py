@@ -111,15 +111,24 @@ class Verifier:
             event = SessionEvent(opening.session_id, opening.epoch, rejected=refusal)
             gateway.send([event])
             return
-        if known := self._table.get(opening.session_id):
-            self._end(known, FinishReason.ABORT)
-        self._openings.discard(opening.session_id)
+        self._supersede(opening)
         if opening.sampling.grammar is None or self._compiler is None:
             self._add(opening, gateway, None)
             return
         waiting = self._openings.add(opening, gateway)
         committed = opening.token_ids[opening.prompt_length :]
         self._compiler.start(opening.sampling, committed, lambda outcome: self._compiled(waiting, outcome))
+
+    def _supersede(self, opening: OpenSession) -> None:
+        """A later epoch has come: whoever holds the session with an earlier one hears that it has gone on."""
+        name, known = opening.session_id, self._table.get(opening.session_id)
+        detail = f"session {name} was opened with epoch {opening.epoch}"
+        if known is not None:
+            self._end(known, FinishReason.ABORT)
+        earlier: Session | Opening | None = known or self._openings.discard(name)
+        if earlier is not None:
+            rejection = Rejection(name, Status.ABORTED, detail, earlier.epoch)
+            earlier.gateway.send([SessionEvent(name, earlier.epoch, rejected=rejection)])
 
     def _add(self, opening: OpenSession, gateway: GatewayLink, matcher: Matcher | None) -> None:
         self._table.add(Session(opening, gateway, self.model, self._clock(), matcher))
@@ -152,7 +161,7 @@ class Verifier:
         known = self._table.get(name) or self._openings.get(name)
         if known and known.epoch >= opening.epoch:
             detail = f"session {name} is already open with epoch {known.epoch}"
-            return Rejection(name, Status.FAILED_PRECONDITION, detail)
+            return Rejection(name, Status.ABORTED, detail)
         waiting = len(self._table.waiting) + len(self._openings)
         if waiting >= self.limits.max_waiting:
             return Rejection(name, Status.RESOURCE_EXHAUSTED, f"{waiting} sessions are waiting already")

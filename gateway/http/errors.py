@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from gateway.http.encoding import json_response
 from paceline.errors import (
+    Aborted,
     FailedPrecondition,
     FieldError,
     NotFound,
@@ -42,6 +43,7 @@ _KINDS: list[tuple[type[Exception], int, str, str | None]] = [
     (PermissionDenied, 403, "invalid_request_error", "permission_denied"),
     (ResourceExhausted, 429, "rate_limit_error", "rate_limit_exceeded"),
     (FailedPrecondition, 400, "invalid_request_error", "failed_precondition"),
+    (Aborted, 409, "conflict_error", "aborted"),
     (Unavailable, 503, "server_error", "unavailable"),
 ]
 

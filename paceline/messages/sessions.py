@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from enum import Enum
+from itertools import zip_longest
 
 from paceline.messages.events import DraftingEvent
 from paceline.speculation.logprobs import TokenLogprobs
@@ -26,6 +28,7 @@ class Status(Enum):
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
+    ABORTED = 10
     INTERNAL = 13
     UNAVAILABLE = 14
     DATA_LOSS = 15
@@ -73,10 +76,35 @@ class OverlapStatistics:
     acceptance_histogram: tuple[int, ...] = ()
     """Steps that accepted 0, 1, 2, … nodes."""
 
+    def plus(self, other: OverlapStatistics) -> OverlapStatistics:
+        """Of two parts of a session, on verifiers one after the other."""
+        sums = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name not in ("drafters", "acceptance_histogram")
+        }
+        histograms = zip_longest(self.acceptance_histogram, other.acceptance_histogram, fillvalue=0)
+        return OverlapStatistics(
+            **sums,
+            drafters=_added(self.drafters, other.drafters),
+            acceptance_histogram=tuple(map(sum, histograms)),
+        )
+
     @property
     def mean_accepted_length(self) -> float:
         """Tokens emitted per step, the next token included."""
         return (self.accepted_nodes + self.steps) / self.steps if self.steps else 0.0
+
+
+def _added(before: Sequence[DrafterStatistics], after: Sequence[DrafterStatistics]) -> tuple[DrafterStatistics, ...]:
+    """By drafter; whether it drafts is what was heard last."""
+    known = {drafter.drafter_id: drafter for drafter in before}
+    for drafter in after:
+        old = known.get(drafter.drafter_id)
+        counts = [f.name for f in fields(drafter) if f.name not in ("drafter_id", "drafting")]
+        added = {name: getattr(drafter, name) + (getattr(old, name) if old else 0) for name in counts}
+        known[drafter.drafter_id] = replace(drafter, **added)
+    return tuple(known[name] for name in sorted(known))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,13 @@ from paceline.wire.describe import (
     to_verifier_description,
 )
 from paceline.wire.generate import from_chunk, from_generate, from_worker, to_chunk, to_generate, to_worker
-from paceline.wire.journal import from_journaled, from_journaled_event, to_journaled, to_journaled_event
+from paceline.wire.journal import (
+    from_journaled,
+    from_journaled_event,
+    request_digest,
+    to_journaled,
+    to_journaled_event,
+)
 from paceline.wire.parameters import from_sampling, from_speculation, to_sampling, to_speculation
 from paceline.wire.services import (
     DrafterBase,
@@ -82,6 +88,7 @@ __all__ = [
     "gateway",
     "gateway_stub",
     "pack_tokens",
+    "request_digest",
     "size",
     "to_attach",
     "to_attach_event",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from google.protobuf.message import DecodeError
 
 from paceline import messages as m
@@ -10,6 +12,12 @@ from paceline.v1 import journal_pb2 as journal
 from paceline.v1 import verifier_pb2 as verifier
 from paceline.wire.columns import pack_tokens, unpack_tokens
 from paceline.wire.decode import from_open, from_session_event, to_open, to_session_event
+from paceline.wire.generate import to_generate
+
+
+def request_digest(value: m.Generate) -> bytes:
+    """Equal for equal requests, in every process."""
+    return hashlib.sha256(to_generate(value).SerializeToString(deterministic=True)).digest()
 
 
 def to_journaled(value: m.JournaledSession) -> bytes:

@@ -56,7 +56,7 @@ async def test_what_was_said_is_published_unless_the_session_failed(ends: str) -
         published.append((tokenizer_hash, opening, list(token_ids)))
 
     worker = verifier()
-    gateway = Gateway([worker], [], publish=publish)
+    gateway = Gateway([worker], [], publish=publish, failover_seconds=0.05)
     speculation = SpeculationParameters(cache_scope="a")
     stream = gateway.generate(Generate(token_ids=PROMPT, sampling=SamplingParameters(), speculation=speculation))
     first = asyncio.ensure_future(anext(stream))
@@ -73,6 +73,8 @@ async def test_what_was_said_is_published_unless_the_session_failed(ends: str) -
         "lost": lost_event(name),
         "rejected": SessionEvent(name, 1, rejected=Rejection(name, Status.INTERNAL, "why")),
     }
+    if ends == "lost":
+        worker.healthy = False
     if ends in last:
         events.put_nowait(last[ends])
     elif ends == "abort":

@@ -127,12 +127,13 @@ async def test_a_slow_reader_holds_up_nobody(tmp_path: Path) -> None:
         stalled = wire.gateway_stub(narrow).Generate(wire.to_generate(long))
         await stalled.read()
         (running,) = local.gateway._running.values()
-        most = 0
-        while running.events.tokens < 700:
+        assert running.seat is not None
+        events, most = running.seat.events, 0
+        while events.tokens < 700:
             assert len(tokens_of(await collect(client, asked(20)))) == 20
-            most = max(most, running.events.unread)
+            most = max(most, events.unread)
         assert most <= 64
-        assert len(running.said) < 700
+        assert len(running.teller.said) < 700
         await until(lambda: local.gateway.admission.statistics()["target"].running == 0)
         assert worker.load == 0
         await until(lambda: verifier.free_blocks == verifier.verifier.load()[3])
@@ -228,7 +229,7 @@ async def test_models_are_told_apart_and_have_to_be_named(target_path: Path, oth
         with pytest.raises(aio.AioRpcError, match="small: 0 requests are waiting"):
             await collect(client, asked(model="small"))
         assert tokens_of(await collect(client, asked(model="large"))) == texts["large"]
-        await busy.aclose()  # type: ignore[attr-defined]
+        await busy.aclose()
 
 
 async def test_prompts_with_a_common_beginning_share_a_verifier_until_it_is_busy(target_path: Path) -> None:
@@ -247,7 +248,7 @@ async def test_prompts_with_a_common_beginning_share_a_verifier_until_it_is_busy
             await anext(stream)
         assert [worker.load for worker in local.gateway.verifiers] == [4, 4]
         for stream in streams:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
 
 
 async def test_a_refused_prompt_is_not_tokenized(target_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

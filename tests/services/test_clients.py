@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMPT = "def read_lines(path):\n"
 EXPECTED = {
     "Generate": grpc.StatusCode.INVALID_ARGUMENT,  # of a request without a prompt
-    "Resume": grpc.StatusCode.UNIMPLEMENTED,
+    "Resume": grpc.StatusCode.INVALID_ARGUMENT,
     "Abort": grpc.StatusCode.NOT_FOUND,
     "ListModels": grpc.StatusCode.OK,
     "ListWorkers": grpc.StatusCode.OK,
