@@ -6,16 +6,18 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from gateway.admission import Admission, Bounds, Demand, enter
 from gateway.callers import ANONYMOUS, Caller
 from gateway.coordinator import Coordinator
+from gateway.door import Door
 from gateway.fleet import Fleet
 from gateway.mailbox import PATIENCE_SECONDS, Mailbox
 from gateway.opening import encode_prediction, open_session
 from gateway.running import Running
 from gateway.workers import DrafterWorker, VerifierWorker
-from paceline.errors import NotFound, UnsupportedParameter
+from paceline.errors import Draining, NotFound, UnsupportedParameter
 from paceline.messages import AbortSession, Chunk, Generate, ModelInfo, OpenSession, Worker
 
 Publish = Callable[[str, OpenSession, Sequence[int]], None]
@@ -41,14 +43,22 @@ class Gateway:
         self._publish = publish
         self._coordinator = Coordinator(drafters)
         self._running: dict[str, Running] = {}
+        self._door = Door()
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
 
     async def generate(self, request: Generate, caller: Caller = ANONYMOUS) -> AsyncGenerator[Chunk, None]:
         """Streams the answer; leaving the iteration early ends the session everywhere.
 
-        Raises ``ResourceExhausted`` at once, with a fair time to come back, where it would have to wait too long.
+        Raises ``ResourceExhausted`` at once, with a fair time to come back, where it would have to wait too long, and
+        ``Draining`` once the gateway is about to stop.
         """
+        with self._door.enter():
+            async with aclosing(self._answer(request, caller)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _answer(self, request: Generate, caller: Caller) -> AsyncGenerator[Chunk, None]:
         started = time.monotonic()
         if request.idempotency_key:
             raise UnsupportedParameter("idempotency_key", "set", "empty (not supported yet)")
@@ -89,6 +99,29 @@ class Gateway:
         """All workers of the topology, reachable or not."""
         return self.fleet.rows()
 
+    # -- whether it serves ---------------------------------------------------------------------------------------------
+
+    @property
+    def ailment(self) -> str | None:
+        """Why nobody is served at the moment."""
+        if self._door.closed:
+            return "draining"
+        return None if any(worker.healthy for worker in self.verifiers) else "no verifier is reachable"
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._door.inside > 0
+
+    def drain(self) -> None:
+        """Takes no more requests; those that it has go on."""
+        self._door.close()
+
+    def give_up(self) -> None:
+        """Has the generations that still run raise ``Draining``, after what has come of them."""
+        for running in self._running.values():
+            running.events.fail(Draining("the gateway stops"))
+
     # -- a session's life ----------------------------------------------------------------------------------------------
 
     def _open(
@@ -112,8 +145,6 @@ class Gateway:
         running.events.close()
         session_id = running.opening.session_id
         running.verifier.forget(session_id)
-        if running.verifier.healthy:
-            running.verifier.send(AbortSession(session_id, running.opening.epoch))
         self._running.pop(session_id, None)
         if self._publish and not running.failed:
             self._publish(running.tokenizer_hash, running.opening, running.said)

@@ -6,6 +6,7 @@ from paceline.speculation.fields import FieldError
 
 __all__ = [
     "DataLoss",
+    "Draining",
     "FailedPrecondition",
     "FieldError",
     "NotFound",
@@ -63,6 +64,12 @@ class Unavailable(PacelineError):
     def __init__(self, message: str, resume_token: str = "") -> None:
         super().__init__(message)
         self.resume_token = resume_token
+
+
+class Draining(Unavailable):
+    """The service is about to stop: another one takes the same request, or this address does in a moment."""
+
+    retry_after_seconds = 1.0
 
 
 class ResourceExhausted(PacelineError):

@@ -36,6 +36,7 @@ FINGERPRINT = Fingerprint("", "float32", "paceline", "cpu", 1, "standard")
 class LocalVerifier:
     address: str
     verifier: Verifier
+    servicer: VerifierServicer
 
     @property
     def free_blocks(self) -> int:
@@ -56,7 +57,7 @@ class LocalGateway:
 
 @contextlib.asynccontextmanager
 async def local_verifier(
-    path: Path, name: str = "target", limits: Limits | None = None, step: str = ""
+    path: Path, name: str = "target", limits: Limits | None = None, step: str = "", stall_seconds: float = 30.0
 ) -> AsyncIterator[LocalVerifier]:
     """``step``: how long a forward takes at least, as ``5ms``."""
     runner, limits = ModelRunner.load(path, cache_tokens=16384), limits or Limits()
@@ -68,9 +69,13 @@ async def local_verifier(
         return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
 
     server = Server(["paceline.v1.VerifierService"])
-    wire.add_verifier(VerifierServicer(verifier, describe, read_tokenizer(path)), server.server)
-    async with _looping(DeviceLoop("step loop", verifier, on_failure=_raise)), _serving(server) as address:
-        yield LocalVerifier(address, verifier)
+    steps = DeviceLoop("step loop", verifier, on_failure=_raise)
+    servicer = VerifierServicer(
+        verifier, describe, read_tokenizer(path), lambda: steps.stalled_seconds >= stall_seconds
+    )
+    wire.add_verifier(servicer, server.server)
+    async with _looping(steps), _serving(server) as address:
+        yield LocalVerifier(address, verifier, servicer)
 
 
 @contextlib.asynccontextmanager
