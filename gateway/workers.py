@@ -166,6 +166,7 @@ class VerifierWorker:
                     break
                 self._hear(message)
         finally:
+            commands.close()  # gRPC leaves its reader waiting for more when a call has ended by itself
             stream.cancel()
             for watch in watches:
                 watch.cancel()

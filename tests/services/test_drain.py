@@ -152,23 +152,19 @@ async def gateway_process(verifier: str) -> AsyncIterator[tuple[subprocess.Popen
         process.communicate()
 
 
-@pytest.mark.parametrize("order", ["drain", "twice", "interrupt", "orphan"])
-async def test_signals_to_a_gateway(target_path: Path, order: str) -> None:
-    """SIGTERM lets it finish; a second one, SIGINT and the end of its parent do not."""
+@pytest.mark.parametrize("times", [1, 2])
+async def test_signals_to_a_gateway(target_path: Path, times: int) -> None:
+    """SIGTERM lets it finish, a second one does not."""
     async with (
         local_verifier(target_path, step="10ms") as verifier,
         gateway_process(verifier.address) as (process, client),
     ):
         reading = Reading(client)
         await reading.begun()
-        assert process.stdin is not None
-        process.send_signal(signal.SIGINT if order == "interrupt" else signal.SIGTERM)
-        if order == "twice":
+        for _ in range(times):
             process.send_signal(signal.SIGTERM)
-        elif order == "orphan":
-            process.stdin.close()
-            process.stdin = None
-        if order == "drain":
+            await asyncio.sleep(0.1)  # signals of one kind that come together are one
+        if times == 1:
             assert await reading.whole()
         else:
             assert (await reading.broken()).code() is grpc.StatusCode.UNAVAILABLE

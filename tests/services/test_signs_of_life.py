@@ -231,14 +231,31 @@ async def test_a_new_incarnation_is_another_verifier(target_path: Path, monkeypa
     assert (events.losses, len(events.heard)) == (["the verifier was restarted"], told)
 
 
-async def test_a_gateway_that_was_held_up_itself_takes_no_verifier_for_dead(target_path: Path) -> None:
+async def test_a_gateway_that_was_held_up_itself_takes_no_verifier_for_dead(
+    target_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "SILENCE_SECONDS", 0.6)
+    monkeypatch.setattr(workers, "LISTEN_SECONDS", 0.1)
     events = Hearing()
     async with local_verifier(target_path, step="20ms") as local, joined(local) as (worker,):
         worker.open(opening(tokens=100), events)
         await until(lambda: events.tokens_heard > 3)
-        time.sleep(workers.SILENCE_SECONDS + 0.5)  # noqa: ASYNC251 - both event loops stand still
+        time.sleep(1.0)  # noqa: ASYNC251 - both event loops stand still
         await until(lambda: not worker.load, 20)
     assert (events.tokens_heard, events.losses) == (100, [])
+
+
+async def test_looking_for_a_verifier_that_is_not_there_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "RETRY_SECONDS", 0.001)
+    worker, before = VerifierWorker("127.0.0.1:1"), len(asyncio.all_tasks())
+    attempts = list[int]()
+    monkeypatch.setattr(worker, "_lost", lambda _: attempts.append(1))
+    await worker.start()
+    await until(lambda: len(attempts) > 20)
+    assert len(asyncio.all_tasks()) - before < 10
+    await worker.close()
 
 
 async def test_what_is_said_to_a_lost_verifier_is_dropped_but_no_session_is_opened_there() -> None:
