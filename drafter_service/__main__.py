@@ -13,7 +13,7 @@ from paceline.settings import parse
 logger = logging.getLogger("drafter_service")
 
 
-async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
+async def serve(config: DrafterConfig, stop: process.Stop) -> None:
     """Loads the drafter, listens, and drafts until told to stop."""
     from drafter_service.links import Links
     from drafter_service.loading import load_drafter
@@ -37,6 +37,9 @@ async def serve(config: DrafterConfig, stop: asyncio.Event) -> None:
     await server.ready(lambda: growing.stalled_seconds < config.stall_seconds)
     logger.info("%s (%s) drafts on %s:%d", config.worker_name, config.kind, config.host, port)
     await stop.wait()
+    await server.drain()
+    drafter.drain()
+    await stop.grace(config.drain_seconds, lambda: drafter.attached_sessions == 0)
     await server.stop()
     await links.close()
     await asyncio.to_thread(growing.stop)

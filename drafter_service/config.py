@@ -45,6 +45,7 @@ class DrafterConfig:
     max_context: int = setting("longest text that a drafter without a model follows", 131072)
     draft_context: int = setting("tokens of the text that a rag drafter reads, at most", 512)
     stall_seconds: float = setting("not serving while a growth has taken longer than this", 30.0)
+    drain_seconds: float = setting("after SIGTERM, a growth in progress may take so long, at most", 30.0)
     price_per_hour: float = setting("what this worker costs, for experiments", 0.0)
     emulate_step_time: str = setting("experimental: a forward takes at least so long, as 40ms,per_row=0.1ms", "")
     emulate_link: str = setting("experimental: the wire to verifiers, as rtt=5ms,jitter=1ms,bandwidth=100mbps", "")
@@ -64,6 +65,7 @@ class DrafterConfig:
             checks.require(self.draft_context >= 64, "draft_context", self.draft_context, "at least 64")
             self._check_look_ups(checks)
             checks.require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
+            checks.require(self.drain_seconds >= 0, "drain_seconds", self.drain_seconds, "0 or more")
             with checks.caught():
                 Pace.parse(self.emulate_step_time)
             with checks.caught():

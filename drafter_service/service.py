@@ -16,7 +16,7 @@ from typing import Protocol
 
 from drafter_service.drafters.base import DraftKind
 from drafter_service.session import DraftSession
-from paceline.errors import FailedPrecondition, ResourceExhausted
+from paceline.errors import Draining, FailedPrecondition, ResourceExhausted
 from paceline.messages import (
     Attach,
     Attached,
@@ -88,12 +88,15 @@ class Drafter:
         self.changed = threading.Condition()
         self._news: list[Callable[[], None]] = []
         self.attached_sessions = 0
+        self._draining = False
         self._members: dict[str, Membership] = {}
 
     # -- from any thread -----------------------------------------------------------------------------------------------
 
     def attach(self, attach: Attach, link: VerifierLink, observer: Observer) -> Membership:
         """Starts drafting for a session; ``observer`` hears when the verifier has let it in and when it is over."""
+        if self._draining:
+            raise Draining(f"{self.drafter_id} is draining")
         self._check(attach)
         if self.attached_sessions >= self.max_sessions:
             raise ResourceExhausted(f"{self.drafter_id} drafts for {self.attached_sessions} sessions already")
@@ -131,6 +134,11 @@ class Drafter:
     def detach(self, member: Membership) -> None:
         """Stops drafting for a session, if it still goes on."""
         self._note(lambda: self._leave(member, "detached"))
+
+    def drain(self) -> None:
+        """Takes no more sessions and leaves those that there are: others take its place."""
+        self._draining = True
+        self._note(self._leave_all)
 
     def receive(self, verdicts: Verdicts, link: VerifierLink) -> None:
         """Takes a verifier's message."""
@@ -218,6 +226,10 @@ class Drafter:
         if not member.over:
             member.link.send(DraftUpdate(leaves=(Leave(member.session.session_id),)))
             self._finish(member, reason)
+
+    def _leave_all(self) -> None:
+        for member in list(self._members.values()):
+            self._leave(member, "draining")
 
     def _drop(self, link: VerifierLink) -> None:
         for member in [m for m in self._members.values() if m.link is link]:

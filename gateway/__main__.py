@@ -29,7 +29,7 @@ DRAFTER_PATIENCE_SECONDS = 10.0
 """A gateway is ready without its drafters, but not before it has given them a chance."""
 
 
-async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
+async def serve(config: GatewayConfig, stop: process.Stop) -> None:
     """Connects to the workers, listens, and is ready when a verifier is there and the drafters had time to be."""
     callers = Callers.load(config.api_keys) if config.api_keys else Callers()
     verifiers = [VerifierWorker(address) for address in config.verifiers]
@@ -45,9 +45,13 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     http = await _serve_http(gateway, callers, config) if config.http_port >= 0 else None
     await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
-    await server.ready()
+    await server.ready(lambda: gateway.ailment is None)
     logger.info("%s serves gRPC on %s:%d", config.name, config.host, port)
     await stop.wait()
+    await server.drain()
+    gateway.drain()
+    await stop.grace(config.drain_seconds, lambda: not gateway.busy)
+    gateway.give_up()
     await asyncio.gather(server.stop(), *([http.stop()] if http else []))
     if publisher:
         await publisher.close()
@@ -75,7 +79,7 @@ async def _serve_http(gateway: Gateway, callers: Callers, config: GatewayConfig)
     return http
 
 
-async def _until(condition: Callable[[], bool], stop: asyncio.Event, timeout_seconds: float | None) -> None:
+async def _until(condition: Callable[[], bool], stop: process.Stop, timeout_seconds: float | None) -> None:
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     while not condition() and not stop.is_set() and (deadline is None or time.monotonic() < deadline):  # noqa: ASYNC110
         await asyncio.sleep(0.02)

@@ -25,6 +25,7 @@ class GatewayConfig:
     queue_tokens: int = setting("tokens that they may have, prompts and max_tokens together", Bounds.tokens)
     queue_seconds: float = setting("longest wait; who would wait longer is refused at once", Bounds.wait_seconds)
     sessions_per_verifier: int = setting("sessions that run at a verifier, at most; 0: as many as it takes", 0)
+    drain_seconds: float = setting("after SIGTERM, running requests may take so long, at most", 30.0)
     redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
@@ -34,6 +35,7 @@ class GatewayConfig:
             checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
             checks.require(-1 <= self.http_port < 65536, "http_port", self.http_port, "-1 (off) to 65535")
+            checks.require(self.drain_seconds >= 0, "drain_seconds", self.drain_seconds, "0 or more")
             most = self.sessions_per_verifier
             checks.require(most >= 0, "sessions_per_verifier", most, "0 or more")
             with checks.caught():

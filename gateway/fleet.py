@@ -28,11 +28,20 @@ class Fleet:
         self.verifiers, self.drafters = list(verifiers), list(drafters)
         self._sessions_per_verifier = sessions_per_verifier
         self._router = Router()
+        self._on_change: Callable[[], None] = lambda: None
+        for worker in self.verifiers:
+            worker.on_change = self._changed
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """``on_change`` is called when verifiers may take more than before, or less."""
+        self._on_change = on_change
+
+    def _changed(self) -> None:
+        """A verifier that is about to stop gives its sessions to another of its model, as soon as there is one."""
         for worker in self.verifiers:
-            worker.on_change = on_change
+            if worker.draining and self._serving(_model_of(worker).name):
+                worker.hand_over("the verifier is draining")
+        self._on_change()
 
     def models(self) -> list[ModelInfo]:
         """Each model once."""

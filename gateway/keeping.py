@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from gateway.tokens import ResumeToken
-from paceline.cluster.journal import Entry, Journal, JournalAway, Outcome, Record
+from paceline.cluster.journal import Journal, JournalAway, Outcome, Record
 from paceline.errors import Aborted
 from paceline.messages import JournaledSession, SessionEvent
 
@@ -19,16 +20,15 @@ class Keeper:
     journal: Journal
     session: JournaledSession
     epoch: int
-    length: int = 0
-    """Tokens that the journal has."""
+    past: Sequence[SessionEvent] = ()
+    """What the session had said when it was taken over."""
     kept: bool = True
     """Whether the journal has all there is: the answer can be resumed."""
+    length: int = field(init=False)
+    """Tokens that the journal has."""
 
-    @classmethod
-    def of(cls, journal: Journal, entry: Entry) -> Keeper:
-        """Goes on with a session that was taken over."""
-        tokens = sum(len(event.committed.token_ids) for event in entry.events if event.committed)
-        return cls(journal, entry.session, entry.epoch, tokens)
+    def __post_init__(self) -> None:
+        self.length = sum(len(event.committed.token_ids) for event in self.past if event.committed)
 
     async def keep(self, event: SessionEvent) -> None:
         """Raises ``Aborted`` if the session goes on elsewhere: then nobody here shall hear of this event."""

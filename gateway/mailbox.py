@@ -37,6 +37,7 @@ class Mailbox:
         self._unread: list[SessionEvent] = []
         self._news = asyncio.Event()
         self._ended = False
+        self._failure: Exception | None = None
         self._patience: asyncio.TimerHandle | None = None
 
     def put_nowait(self, event: SessionEvent) -> None:
@@ -56,9 +57,16 @@ class Mailbox:
                 loop = asyncio.get_running_loop()
                 self._patience = loop.call_later(self._patience_seconds, self._reader.cancel)
 
+    def fail(self, error: Exception) -> None:
+        """The reader is to raise it, after what has come before."""
+        self._failure = error
+        self._news.set()
+
     async def get(self) -> SessionEvent:
         """All that has come since the last time as one event; a verifier that was lost stands alone."""
         while not self._unread:
+            if self._failure is not None:
+                raise self._failure
             self._news.clear()
             await self._news.wait()
         first, *rest = _together(self._unread)

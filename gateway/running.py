@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
 from gateway.keeping import NOT_RESUMABLE, Keeper
@@ -19,7 +19,6 @@ from gateway.seats import Seat, Seats
 from gateway.stops import Token
 from gateway.telling import Teller
 from gateway.tokens import ResumeToken
-from gateway.workers import lost_event
 from paceline.emulation import SYNTHETIC
 from paceline.errors import DataLoss, PacelineError, TargetFailed, Unavailable
 from paceline.messages import (
@@ -71,6 +70,10 @@ class Running:
     _overlap_before: OverlapStatistics = field(default_factory=OverlapStatistics)
 
     @property
+    def session_id(self) -> str:
+        return self.opening.session_id
+
+    @property
     def opening(self) -> OpenSession:
         """As it was opened first."""
         return self.keeper.session.opening
@@ -87,7 +90,7 @@ class Running:
         """Ends the stream with an error, not the session: it may be resumed."""
         self._interruption = error
         if self.seat is not None:
-            self.seat.events.put_nowait(lost_event(self.opening.session_id))
+            self.seat.events.fail(error)
 
     def close(self) -> None:
         """Nobody listens any more."""
@@ -96,27 +99,16 @@ class Running:
 
     # -- chunks --------------------------------------------------------------------------------------------------------
 
-    async def stream(self) -> AsyncGenerator[Chunk, None]:
-        """Chunks until the text ends, by the verifier's word or a stop string: the first one, which comes when a
-        verifier has taken the session on, has the seed, the last one the completion."""
-        await self._sit()
-        event = await self._next()
-        yield self.teller.greeting()
-        async for chunk in self._follow(event):
-            yield chunk
-
-    async def resume(self, past: Sequence[SessionEvent], token: ResumeToken) -> AsyncGenerator[Chunk, None]:
-        """The same after what the client has, for a session that has come so far; it may have ended."""
+    async def stream(self, token: ResumeToken) -> AsyncGenerator[Chunk, None]:
+        """Chunks after what the client has, until the text ends, by the verifier's word or a stop string: the first
+        one, which comes when a verifier has taken the session on, has the seed, the last one the completion."""
+        past = self.keeper.past
         tokens = self.teller.resume(past, token.length, token.prefix_hash)
+        greeting, told = self.teller.greeting(), SessionEvent(self.session_id, self.keeper.epoch)
         self.committed = [id_ for event in past if event.committed for id_ in event.committed.token_ids]
-        greeting, told = self.teller.greeting(), SessionEvent(self.opening.session_id, self.keeper.epoch)
-        last = past[-1] if past and past[-1].last else None
-        if last is not None and last.finish_reason is FinishReason.ERROR:
-            raise TargetFailed(last.detail)
-        if last is not None or self.teller.stopped:
-            self._overlap = (last and last.overlap) or self._overlap
+        if self.teller.stopped or (past and past[-1].last):
             yield greeting
-            yield self._last_chunk(last or told, tokens)
+            yield self._told_before(past[-1], tokens)
             return
         await self._sit()
         event = await self._next()
@@ -139,6 +131,13 @@ class Running:
                 yield self.teller.chunk(event, tokens)
             event = await self._next()
 
+    def _told_before(self, last: SessionEvent, tokens: list[Token]) -> Chunk:
+        """The last chunk of an answer that had ended before it was resumed."""
+        if last.finish_reason is FinishReason.ERROR:
+            raise TargetFailed(last.detail)
+        self._overlap = last.overlap or self._overlap
+        return self._last_chunk(replace(last, committed=None), tokens)
+
     def _last_chunk(self, event: SessionEvent, tokens: list[Token]) -> Chunk:
         tokens = tokens if self.teller.stopped else self.teller.flush(tokens)
         description = self.seat.verifier.description if self.seat else self.describe(self.opening.model)
@@ -160,17 +159,16 @@ class Running:
             if event.finish_reason is FinishReason.ERROR:
                 raise TargetFailed(event.detail)
             return event
-        return SessionEvent(self.opening.session_id, self.keeper.epoch, finish_reason=FinishReason.ABORT)
+        return SessionEvent(self.session_id, self.keeper.epoch, finish_reason=FinishReason.ABORT)
 
     async def _receive(self) -> SessionEvent:
         """The next event from this verifier, kept in the journal; the crew has heard what it says of drafters."""
         seat = self.seat
         assert seat is not None, "events come from somewhere"
-        event = await seat.events.get()
-        while event.epoch not in (0, seat.opening.epoch):  # of a verifier that was lost
+        try:
             event = await seat.events.get()
-        if self._interruption is not None:
-            raise self._with_token(self._interruption)
+        except PacelineError as error:
+            raise self._with_token(error) from None
         if event.epoch == 0:
             raise _Lost(event.detail)
         if event.rejected is not None:
@@ -186,8 +184,7 @@ class Running:
         return event
 
     def _rejected(self, rejection: Rejection) -> Exception:
-        moved, full = self.keeper.epoch > self.opening.epoch, rejection.status is Status.RESOURCE_EXHAUSTED
-        if rejection.status is Status.UNAVAILABLE or (moved and full):
+        if self.keeper.epoch > self.opening.epoch and rejection.status is Status.RESOURCE_EXHAUSTED:
             return _SentAway(rejection.detail)
         return refusal(rejection)
 
@@ -213,9 +210,7 @@ class Running:
         if self._losses > MOST_LOSSES:
             lost = f"{self._losses} verifiers were lost one after the other without a token between them"
             raise self._with_token(Unavailable(f"{lost}: {why}"))
-        logger.warning(
-            "session %s goes on elsewhere after %d tokens: %s", self.opening.session_id, len(self.committed), why
-        )
+        logger.warning("session %s goes on elsewhere after %d tokens: %s", self.session_id, len(self.committed), why)
         if self.seat is not None:
             self.seat.leave()
             self.seat = None
@@ -223,9 +218,9 @@ class Running:
         if isinstance(why, _SentAway):
             await asyncio.sleep(REFUSED_SECONDS)
         await self.keeper.next_epoch()
-        await self._sit()
+        await self._sit(f"{why}; ")
 
-    async def _sit(self) -> None:
+    async def _sit(self, because: str = "") -> None:
         """Opens the session with all its tokens on a verifier, unless it was aborted; waits for one if need be, but not
         for ever."""
         opening = replace(self.opening, epoch=self.keeper.epoch, token_ids=(*self.opening.token_ids, *self.committed))
@@ -233,7 +228,7 @@ class Running:
         try:
             self.seat = await self.seats.find(opening, prediction, events, self._wanted)
         except Unavailable as error:
-            raise self._with_token(error) from error
+            raise self._with_token(Unavailable(f"{because}{error}")) from error
         if self._interruption is not None:
             raise self._with_token(self._interruption)
 

@@ -28,16 +28,14 @@ class Seat:
     crew: Crew
 
     def abort(self) -> None:
-        """Tells the verifier to end the session."""
-        if self.verifier.healthy:
-            self.verifier.send(AbortSession(self.opening.session_id, self.opening.epoch))
+        """Tells the verifier to end the session; its last event says how it has ended."""
+        self.verifier.send(AbortSession(self.opening.session_id, self.opening.epoch))
 
     def leave(self) -> None:
         """The session is over, or goes on elsewhere."""
         self.crew.close()
         self.events.close()
-        self.verifier.forget(self.opening.session_id, self.events)
-        self.abort()
+        self.verifier.forget(self.opening.session_id, self.opening.epoch)
 
 
 class Seats:

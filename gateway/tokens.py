@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from paceline.errors import FieldError, PermissionDenied
+from paceline.messages import OpenSession
 from paceline.speculation.prefix import extend_hash
 
 _VERSION, _SEAL_BYTES = 1, 8
@@ -25,6 +26,11 @@ class ResumeToken:
     session_id: str
     length: int
     prefix_hash: int
+
+    @classmethod
+    def beginning(cls, opening: OpenSession) -> ResumeToken:
+        """Of who has heard nothing yet."""
+        return cls(opening.session_id, 0, answer_hash(opening.noise_key, ()))
 
     def sealed(self, secret: bytes) -> str:
         """As it is given away; ``secret`` is the session's."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 import grpc
 from grpc import aio
@@ -15,12 +16,15 @@ from gateway.text import TextCodec
 from paceline import rpc, wire
 from paceline.errors import Unavailable
 from paceline.messages import (
+    AbortSession,
     Attach,
     Attached,
     DecodeCommand,
     DrafterDescription,
     OpenSession,
+    Pulse,
     SessionEvent,
+    Status,
     VerifierDescription,
 )
 
@@ -30,6 +34,18 @@ RETRY_SECONDS = 0.1
 DESCRIBE_TIMEOUT_SECONDS = 2.0
 DESCRIBE_SECONDS = 1.0
 """Between two looks at what a worker has to do for others."""
+SILENCE_SECONDS = 1.5
+"""A verifier of which nothing is heard for so long is given up; a sign of life comes each quarter of a second."""
+LISTEN_SECONDS = 0.25
+"""Silence is counted in turns of ours: a gateway that was held up itself takes nobody for dead."""
+
+
+@dataclass(frozen=True)
+class _Guest:
+    """A session of ours at a verifier."""
+
+    epoch: int
+    events: Mailbox
 
 
 class VerifierWorker:
@@ -39,7 +55,6 @@ class VerifierWorker:
         self.address = address
         self.description: VerifierDescription | None = None
         self.codec: TextCodec | None = None
-        self.healthy = False
         self.others = 0
         """Sessions of other gateways there, when it was last asked."""
         self.on_change: Callable[[], None] = lambda: None
@@ -47,7 +62,11 @@ class VerifierWorker:
         self._channel = rpc.channel(address)
         self._stub = wire.verifier_stub(self._channel)
         self._commands: rpc.Outgoing[DecodeCommand] | None = None
-        self._sessions: dict[str, Mailbox] = {}
+        self._pulse: Pulse | None = None
+        """Its latest sign of life; None: there is no stream, or nothing has come yet."""
+        self._heard = 0
+        """Messages of it."""
+        self._sessions: dict[str, _Guest] = {}
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -63,6 +82,16 @@ class VerifierWorker:
         await self._channel.close()
 
     @property
+    def healthy(self) -> bool:
+        """Whether it takes sessions on: it is there, its steps go on, and it is not about to stop."""
+        return self._pulse is not None and self._pulse.well
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is about to stop; what it runs goes on until then, unless it is handed over."""
+        return self._pulse is not None and self._pulse.draining
+
+    @property
     def load(self) -> int:
         """Our sessions there."""
         return len(self._sessions)
@@ -73,27 +102,37 @@ class VerifierWorker:
         return self.load + self.others
 
     def open(self, opening: OpenSession, events: Mailbox) -> None:
-        """Opens a session; its events come in the mailbox, the last one with a finish reason or a rejection."""
-        self.send(opening)
-        self._sessions[opening.session_id] = events
-
-    def send(self, command: DecodeCommand) -> None:
+        """Opens a session; its events come in the mailbox, the last one with a finish reason, a rejection or, once,
+        epoch 0: it is to be opened elsewhere, and nothing more comes from here."""
         if self._commands is None:
             raise Unavailable(f"verifier {self.address} is not connected")
-        self._commands.send(command)
+        self.send(opening)
+        self._sessions[opening.session_id] = _Guest(opening.epoch, events)
 
-    def forget(self, session_id: str, events: Mailbox) -> None:
-        """Its events are no longer wanted there; the session may be here again, for somebody else."""
-        if self._sessions.get(session_id) is events:
+    def send(self, command: DecodeCommand) -> None:
+        """What a verifier that is lost would have been told is dropped: its sessions hear that it is lost."""
+        if self._commands is not None:
+            self._commands.send(command)
+
+    def forget(self, session_id: str, epoch: int) -> None:
+        """Its events are no longer wanted; if it still runs it ends. With a later epoch it is somebody else's."""
+        guest = self._sessions.get(session_id)
+        if guest is not None and guest.epoch == epoch:
             del self._sessions[session_id]
+            self.send(AbortSession(session_id, epoch))
+
+    def hand_over(self, detail: str) -> None:
+        """Ends all our sessions there; each hears that it is to go on elsewhere, and why."""
+        for session_id, guest in list(self._sessions.items()):
+            self.forget(session_id, guest.epoch)
+            guest.events.put_nowait(lost_event(session_id, detail))
 
     async def _stay_connected(self) -> None:
         while True:
             try:
-                await self._learn()
                 await self._decode()
             except aio.AioRpcError as error:
-                if self.healthy:
+                if self._pulse is not None:
                     logger.warning("verifier %s: %s", self.address, error.details())
             except asyncio.CancelledError:
                 if self._closing:  # else gRPC has cancelled its own call
@@ -101,7 +140,7 @@ class VerifierWorker:
             except Exception:
                 logger.exception("verifier %s: unexpected failure", self.address)
             finally:
-                self._lost()
+                self._lost("the stream to the verifier broke")
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _learn(self) -> None:
@@ -115,50 +154,88 @@ class VerifierWorker:
         self.description = description
 
     async def _decode(self) -> None:
+        """One stream, from its opening to its end."""
         commands: rpc.Outgoing[DecodeCommand] = rpc.Outgoing(asyncio.get_running_loop())
-        stream = self._stub.Decode(_requests(commands))
-        await stream.wait_for_connection()
-        self._commands, self.healthy = commands, True
-        self.on_change()
-        looking = asyncio.create_task(self._look_again())
+        stream, watches = self._stub.Decode(_requests(commands)), list[asyncio.Task[None]]()
         try:
+            await stream.wait_for_connection()
+            await self._learn()  # over the same connection, so that it is of whoever is at the stream's other end
+            self._commands = commands
+            watches += [asyncio.create_task(watch(stream)) for watch in (self._listen, self._look_again)]
             async for message in stream:
-                for event in wire.from_decode_events(message):
-                    self._deliver(event)
+                if self._commands is not commands:  # given up
+                    break
+                self._hear(message)
         finally:
-            looking.cancel()
+            commands.close()  # gRPC leaves its reader waiting for more when a call has ended by itself
+            stream.cancel()
+            for watch in watches:
+                watch.cancel()
+
+    def _hear(self, message: wire.verifier.DecodeEvents) -> None:
+        """Never waits for whoever reads it."""
+        self._heard += 1
+        for event in wire.from_decode_events(message):
+            self._deliver(event)
+        pulse = wire.from_pulse(message)
+        if pulse == self._pulse:
+            return
+        logger.log(logging.INFO if pulse.well else logging.WARNING, "verifier %s: %s", self.address, pulse)
+        self._pulse = pulse
+        if pulse.stalled:
+            self.hand_over("a step of the verifier hangs")
+        self.on_change()
 
     def _deliver(self, event: SessionEvent) -> None:
-        """Never waits for whoever reads it."""
-        events = self._sessions.get(event.session_id)
-        if events is None:
+        guest = self._sessions.get(event.session_id)
+        if guest is None or guest.epoch != event.epoch:
             return
         if event.last:
             del self._sessions[event.session_id]
-        events.put_nowait(event)
+        if event.rejected is not None and event.rejected.status is Status.UNAVAILABLE:  # no verdict on the session
+            event = lost_event(event.session_id, event.rejected.detail)
+        guest.events.put_nowait(event)
 
-    async def _look_again(self) -> None:
+    async def _listen(self, stream: aio.Call) -> None:
+        """Gives the stream up once nothing is heard any more."""
+        silent_seconds = 0.0
+        while silent_seconds < SILENCE_SECONDS:
+            heard = self._heard
+            await asyncio.sleep(LISTEN_SECONDS)
+            silent_seconds = silent_seconds + LISTEN_SECONDS if heard == self._heard else 0.0
+        logger.warning("verifier %s: nothing heard for %g s", self.address, silent_seconds)
+        self._give_up(stream, "the verifier has fallen silent")
+
+    async def _look_again(self, stream: aio.Call) -> None:
         """How much others ask of it. Sessions of ours that come or go meanwhile are not taken for theirs."""
         while True:
             await asyncio.sleep(DESCRIBE_SECONDS)
-            ours, request = self.load, wire.verifier.DescribeVerifierRequest()
-            with contextlib.suppress(aio.AioRpcError):  # if it is gone, its stream breaks
+            ours, request, before = self.load, wire.verifier.DescribeVerifierRequest(), self.description
+            with contextlib.suppress(aio.AioRpcError):  # if it is gone, its stream breaks or falls silent
                 reply = await self._stub.Describe(request, timeout=DESCRIBE_TIMEOUT_SECONDS)
                 self.description = known = wire.from_verifier_description(reply)
+                if before is not None and known.incarnation != before.incarnation:
+                    self._give_up(stream, "the verifier was restarted")
                 self.others = max(0, known.running_sessions + known.waiting_sessions - max(ours, self.load))
                 self.on_change()
 
-    def _lost(self) -> None:
+    def _give_up(self, stream: aio.Call, detail: str) -> None:
+        """Whatever may still come on this stream is no longer wanted; another one is opened."""
+        self._lost(detail)
+        stream.cancel()
+
+    def _lost(self, detail: str) -> None:
         """Everybody who waits for this verifier hears that it is gone."""
-        self._commands, self.healthy, self.others = None, False, 0
-        lost, self._sessions = self._sessions, {}
-        for session_id, events in lost.items():
-            events.put_nowait(lost_event(session_id))
+        known = self._pulse is not None
+        self._commands, self._pulse, self.others = None, None, 0
+        self.hand_over(detail)
+        if known:
+            self.on_change()
 
 
-def lost_event(session_id: str) -> SessionEvent:
-    """What a session hears when its verifier's stream breaks: epoch 0, no verdict on the session itself."""
-    return SessionEvent(session_id, epoch=0, detail="the stream to the verifier broke")
+def lost_event(session_id: str, detail: str = "the stream to the verifier broke") -> SessionEvent:
+    """What a session hears when its verifier is lost to it: epoch 0, no verdict on the session itself."""
+    return SessionEvent(session_id, epoch=0, detail=detail)
 
 
 class DrafterWorker:

@@ -7,6 +7,7 @@ from paceline.speculation.fields import FieldError
 __all__ = [
     "Aborted",
     "DataLoss",
+    "Draining",
     "FailedPrecondition",
     "FieldError",
     "NotFound",
@@ -68,6 +69,12 @@ class Unavailable(PacelineError):
     def __init__(self, message: str, resume_token: str = "") -> None:
         super().__init__(message)
         self.resume_token = resume_token
+
+
+class Draining(Unavailable):
+    """The service is about to stop: another one takes the same request, or this address does in a moment."""
+
+    retry_after_seconds = 1.0
 
 
 class ResourceExhausted(PacelineError):

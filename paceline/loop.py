@@ -10,6 +10,9 @@ from typing import Protocol
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 5.0
+"""How long the end of a piece of work is waited for when the loop is to stop."""
+
 
 class Worker(Protocol):
     """What is worked at. ``changed`` is notified, with its lock held, whenever there may be something new to do."""
@@ -43,11 +46,14 @@ class DeviceLoop:
         return 0.0 if turned_at is None else time.monotonic() - turned_at
 
     def stop(self) -> None:
-        """Ends the loop after the work in progress."""
-        with self._worker.changed:
-            self._stopping = True
+        """Ends the loop after the work in progress, for which it does not wait for ever: it may be what hangs."""
+        self._stopping = True
+        if self._worker.changed.acquire(timeout=PATIENCE_SECONDS):
             self._worker.changed.notify()
-        self._thread.join()
+            self._worker.changed.release()
+        self._thread.join(PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            logger.warning("%s hangs and is left behind", self._thread.name)
 
     def _run(self) -> None:
         try:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -28,9 +29,38 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 
 logger = logging.getLogger(__name__)
 
+GRACE_TURN_SECONDS = 0.02
+
 ResultT = TypeVar("ResultT")
-Service = Callable[[asyncio.Event], Awaitable[None]]
-"""Serves until the event is set, then closes down in order; raises ``ServiceFailed`` if it had to give up."""
+
+
+class Stop(asyncio.Event):
+    """Set when a service is to stop, after what it has in hand; with ``at_once`` set, too, without finishing it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = asyncio.Event()
+
+    def ask(self) -> None:
+        """Who asks twice means at once."""
+        if self.is_set():
+            self.at_once.set()
+        self.set()
+
+    def end(self) -> None:
+        """At once."""
+        self.at_once.set()
+        self.set()
+
+    async def grace(self, seconds: float, done: Callable[[], bool]) -> None:
+        """Lets what is in hand come to its end: until ``done``, for so long at most, or until it is to be at once."""
+        deadline = time.monotonic() + seconds
+        while not (done() or self.at_once.is_set() or time.monotonic() >= deadline):  # noqa: ASYNC110 - on threads
+            await asyncio.sleep(GRACE_TURN_SECONDS)
+
+
+Service = Callable[[Stop], Awaitable[None]]
+"""Serves until it is to stop, then closes down in order; raises ``ServiceFailed`` if it had to give up."""
 
 
 class ServiceFailed(Exception):
@@ -63,7 +93,8 @@ def prepare() -> None:
 
 
 def run(service: Service, *, exit_with_parent: bool) -> int:
-    """Runs ``service`` until SIGINT, SIGTERM or, if asked for, the end of standard input; returns the exit status."""
+    """Runs ``service`` and returns the exit status. SIGTERM asks it to finish what it has in hand and stop; a second
+    one, SIGINT and, if asked for, the end of standard input stop it at once."""
     try:
         run_async(_supervise(service, exit_with_parent=exit_with_parent))
     except KeyboardInterrupt:
@@ -79,14 +110,14 @@ def run(service: Service, *, exit_with_parent: bool) -> int:
 class Failure:
     """Remembers why a service stops, so that its process does not end as if all were well."""
 
-    def __init__(self, stop: asyncio.Event) -> None:
+    def __init__(self, stop: Stop) -> None:
         self._stop, self._loop = stop, asyncio.get_running_loop()
         self._error: BaseException | None = None
 
     def report(self, error: BaseException) -> None:
         """May be called from any thread; the service stops."""
         self._error = error
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self._loop.call_soon_threadsafe(self._stop.end)
 
     def check(self) -> None:
         """Raises ``ServiceFailed`` if something was reported."""
@@ -101,18 +132,17 @@ def run_async(work: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 
 async def _supervise(service: Service, *, exit_with_parent: bool) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop, loop = Stop(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.ask)
+    loop.add_signal_handler(signal.SIGINT, stop.end)
     if exit_with_parent:
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        watch = asyncio.create_task(_set_at_end(reader, stop))
-        watch.add_done_callback(lambda _: stop.set())
+        watch = asyncio.create_task(_read_to_the_end(reader))
+        watch.add_done_callback(lambda _: stop.end())
     await service(stop)
 
 
-async def _set_at_end(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
+async def _read_to_the_end(reader: asyncio.StreamReader) -> None:
     while await reader.read(4096):
         pass
-    stop.set()

@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from paceline.errors import (
     Aborted,
     DataLoss,
+    Draining,
     FailedPrecondition,
     FieldError,
     NotFound,
@@ -89,12 +90,12 @@ def status_of(error: Exception) -> grpc.StatusCode:
 
 async def abort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """Ends a call with the status that belongs to ``error``."""
-    metadata: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, ResourceExhausted):
-        metadata = ((RETRY_AFTER, str(int(error.retry_after_seconds * 1000))),)
-    elif isinstance(error, Unavailable) and error.resume_token:
-        metadata = ((RESUME_TOKEN, error.resume_token),)
-    await context.abort(status_of(error), str(error), metadata)
+    metadata = dict[str, str]()
+    if isinstance(error, (ResourceExhausted, Draining)):
+        metadata[RETRY_AFTER] = str(int(error.retry_after_seconds * 1000))
+    if isinstance(error, Unavailable) and error.resume_token:
+        metadata[RESUME_TOKEN] = error.resume_token
+    await context.abort(status_of(error), str(error), tuple(metadata.items()))
     raise AssertionError("abort returns by raising")
 
 
@@ -236,11 +237,15 @@ class Server:
         if healthy is not None:
             self._watch = asyncio.create_task(self._follow(healthy))
 
-    async def stop(self, grace_seconds: float = 2.0) -> None:
-        """NOT_SERVING at once, then no new calls, then the end of the running ones."""
+    async def drain(self) -> None:
+        """NOT_SERVING from now on, for whoever looks; calls are still taken."""
         if self._watch is not None:
             self._watch.cancel()
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace_seconds: float = 2.0) -> None:
+        """NOT_SERVING at once, then no new calls, then the end of the running ones."""
+        await self.drain()
         await self.server.stop(grace_seconds)
 
     async def _follow(self, healthy: Callable[[], bool]) -> None:
@@ -248,7 +253,7 @@ class Server:
         while True:
             if (now := healthy()) is not serving:
                 serving = now
-                logger.warning("health: %s", "serving again" if serving else "not serving, the loop has stalled")
+                logger.warning("health: %s", "serving again" if serving else "not serving")
                 await self._set(states.SERVING if serving else states.NOT_SERVING)
             await asyncio.sleep(HEALTH_SECONDS)
 

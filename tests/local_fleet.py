@@ -38,10 +38,17 @@ FINGERPRINT = Fingerprint("", "float32", "paceline", "cpu", 1, "standard")
 class LocalVerifier:
     address: str
     verifier: Verifier
+    servicer: VerifierServicer
 
     @property
     def free_blocks(self) -> int:
         return self.verifier.load()[2]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has a block."""
+        _, _, free, total = self.verifier.load()
+        return free == total
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ async def local_verifier(
     limits: Limits | None = None,
     step: str = "",
     numerics: Numerics = Numerics.STANDARD,
+    stall_seconds: float = 30.0,
 ) -> AsyncIterator[LocalVerifier]:
     """``step``: how long a forward takes at least, as ``5ms``."""
     runner, limits = ModelRunner.load(path, cache_tokens=16384, numerics=numerics), limits or Limits()
@@ -75,9 +83,11 @@ async def local_verifier(
         return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
 
     server = Server(["paceline.v1.VerifierService"])
-    wire.add_verifier(VerifierServicer(verifier, describe, files), server.server)
-    async with _looping(DeviceLoop("step loop", verifier, on_failure=_raise)), _serving(server) as address:
-        yield LocalVerifier(address, verifier)
+    steps = DeviceLoop("step loop", verifier, on_failure=_raise)
+    servicer = VerifierServicer(verifier, describe, files, lambda: steps.stalled_seconds >= stall_seconds)
+    wire.add_verifier(servicer, server.server)
+    async with _looping(steps), _serving(server) as address:
+        yield LocalVerifier(address, verifier, servicer)
 
 
 @contextlib.asynccontextmanager

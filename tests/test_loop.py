@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
+from paceline import loop as loop_module
 from paceline.loop import DeviceLoop
 
 
@@ -87,3 +90,16 @@ def test_a_stall_shows_and_sleep_is_none() -> None:
     wait_for(lambda: worker.done == 1 and loop.stalled_seconds == 0)
     assert loop.stalled_seconds == 0
     loop.stop()
+
+
+def test_work_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "PATIENCE_SECONDS", 0.05)
+    go_on, worker = threading.Event(), Counting()
+    monkeypatch.setattr(worker, "work", lambda: go_on.wait(20) and False)
+    loop = DeviceLoop("test", worker, lambda _: None)
+    loop.start()
+    stopping = threading.Thread(target=loop.stop)
+    stopping.start()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    go_on.set()

@@ -69,6 +69,8 @@ def test_events() -> None:
         ),
     ]  # fmt: skip
     assert wire.from_decode_events(wire.to_decode_events(events)) == events
+    for pulse in (m.Pulse(), m.Pulse(draining=True), m.Pulse(stalled=True)):
+        assert wire.from_pulse(wire.to_decode_events(events, pulse)) == pulse
 
 
 def test_chunks_and_requests() -> None:

@@ -14,7 +14,7 @@ from verifier_service.config import VerifierConfig
 logger = logging.getLogger("verifier_service")
 
 
-async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
+async def serve(config: VerifierConfig, stop: process.Stop) -> None:
     """Loads the model, runs its first forwards, then listens and says SERVING for as long as steps go on."""
     from paceline import wire
     from paceline.emulation import SyntheticAcceptance
@@ -26,7 +26,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     from verifier_service.servicer import VerifierServicer
     from verifier_service.table import Limits
 
-    started, failure = time.monotonic(), process.Failure(stop)
+    started, incarnation, failure = time.monotonic(), time.time_ns(), process.Failure(stop)
     target = await asyncio.to_thread(load_target, config)
     limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
     synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
@@ -35,16 +35,21 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     def describe() -> VerifierDescription:
         running, waiting, free, total = verifier.load()
         return VerifierDescription(
-            config.name, target.info, target.fingerprint, config.max_sessions, running, waiting, free, total
-        )
+            config.name, target.info, target.fingerprint, config.max_sessions, running, waiting, free, total,
+            incarnation=incarnation,
+        )  # fmt: skip
+
+    steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
+
+    def stalled() -> bool:
+        return steps.stalled_seconds >= config.stall_seconds
 
     server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent)
-    servicer = VerifierServicer(verifier, describe, target.tokenizer)
+    servicer = VerifierServicer(verifier, describe, target.tokenizer, stalled)
     wire.add_verifier(servicer, server.server)
-    steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
     steps.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
-    await server.ready(lambda: steps.stalled_seconds < config.stall_seconds)
+    await server.ready(lambda: not stalled())
     logger.info(
         "%s serves %s on %s:%d after %.1f s",
         config.name,
@@ -54,6 +59,10 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
         time.monotonic() - started,
     )
     await stop.wait()
+    await server.drain()
+    servicer.drain()
+    await stop.grace(config.drain_seconds, lambda: not verifier.busy)
+    servicer.close()
     await server.stop()
     await asyncio.to_thread(steps.stop)
     failure.check()

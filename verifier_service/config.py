@@ -29,6 +29,7 @@ class VerifierConfig:
     prefill_chunk: int = setting("prompt tokens computed per step, at most", 256)
     max_rows: int = setting("rows of a step, at most: roots, their draft nodes and prompt tokens", 1024)
     stall_seconds: float = setting("not serving while a step has taken longer than this", 30.0)
+    drain_seconds: float = setting("after SIGTERM, sessions may go on for so long, at most", 30.0)
     emulate_step_time: str = setting("experimental: a forward takes at least so long, as 40ms,per_row=0.1ms", "")
     emulate_acceptance: str = setting(
         "experimental: the target's choices follow drafts at these rates by depth, as 0.8,0.6; texts are then not the "
@@ -48,6 +49,7 @@ class VerifierConfig:
             known = self.numerics in ("standard", "deterministic")
             checks.require(known, "numerics", self.numerics, "standard or deterministic")
             checks.require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
+            checks.require(self.drain_seconds >= 0, "drain_seconds", self.drain_seconds, "0 or more")
             checks.require(self.max_rows >= self.max_sessions, "max_rows", self.max_rows, "at least max_sessions")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
             with checks.caught():

@@ -68,6 +68,8 @@ class Verifier:
         self._openings, self._masks = Openings(), MaskThread()
         self._clock = clock
         self._news = False
+        self.draining = False
+        """Whether it refuses new sessions because it is about to stop."""
 
     # -- what gateways say ---------------------------------------------------------------------------------------------
 
@@ -104,6 +106,10 @@ class Verifier:
                     self._end(session, FinishReason.ABORT)
             self._openings.abandon(gateway)
             self._wake()
+
+    def drain(self) -> None:
+        """Takes no new sessions; those that there are go on."""
+        self.draining = True
 
     def _open(self, opening: OpenSession, gateway: GatewayLink) -> None:
         refusal = self._refusal(opening)
@@ -152,6 +158,8 @@ class Verifier:
 
     def _refusal(self, opening: OpenSession) -> Rejection | None:
         name = opening.session_id
+        if self.draining:
+            return Rejection(name, Status.UNAVAILABLE, "the verifier is draining")
         try:
             self._check(opening)
         except FieldError as error:

@@ -11,38 +11,63 @@ from grpc import aio
 
 from paceline import wire
 from paceline.errors import FieldError
-from paceline.messages import Rejection, SessionEvent, Status, TokenizerFiles, Verdicts, VerifierDescription
+from paceline.messages import Pulse, Rejection, SessionEvent, Status, TokenizerFiles, Verdicts, VerifierDescription
 from paceline.rpc import Outgoing, abort, unary
 from verifier_service.service import Verifier
 
+PULSE_SECONDS = 0.2
+"""Between two signs of life; a gateway may count on one every quarter of a second."""
 PATIENCE, PATIENCE_PER_SECOND = 300, 50
 """Messages without news that a drafter may send at full speed, and so many more each second: what is on its way when a
 session ends is no flood."""
+
+GatewayStream = Outgoing[Sequence[SessionEvent]]
+DrafterStream = Outgoing[Verdicts]
 
 
 class VerifierServicer(wire.VerifierBase):
     """``VerifierService`` over a ``Verifier``."""
 
     def __init__(
-        self, verifier: Verifier, describe: Callable[[], VerifierDescription], tokenizer: TokenizerFiles
+        self,
+        verifier: Verifier,
+        describe: Callable[[], VerifierDescription],
+        tokenizer: TokenizerFiles,
+        stalled: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._verifier, self._describe, self._tokenizer = verifier, describe, tokenizer
+        """``stalled``: whether the step in progress takes too long."""
+        self._verifier, self._describe, self._tokenizer, self._stalled = verifier, describe, tokenizer, stalled
+        self._gateways, self._drafters = set[GatewayStream](), set[DrafterStream]()
+
+    def drain(self) -> None:
+        """Refuses new sessions, and lets every gateway know at once."""
+        self._verifier.drain()
+        for link in self._gateways:
+            link.send(())
+
+    def close(self) -> None:
+        """Ends all streams after what they have still to say."""
+        for gateway in self._gateways:
+            gateway.close()
+        for drafter in self._drafters:
+            drafter.close()
 
     async def Decode(
         self, requests: AsyncIterator[wire.verifier.DecodeCommand], context: aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[wire.verifier.DecodeEvents]:
-        link: Outgoing[Sequence[SessionEvent]] = Outgoing(asyncio.get_running_loop(), asyncio.current_task())
-        reader = asyncio.create_task(self._read_commands(requests, link))
+        link: GatewayStream = Outgoing(asyncio.get_running_loop(), asyncio.current_task())
+        reader, heart = asyncio.create_task(self._read_commands(requests, link)), asyncio.create_task(_beat(link))
+        self._gateways.add(link)
         try:
             async for batches in link:
-                yield wire.to_decode_events([event for events in batches for event in events])
+                pulse = Pulse(self._verifier.draining, self._stalled())
+                yield wire.to_decode_events([event for events in batches for event in events], pulse)
         finally:
-            await _end(reader)
+            self._gateways.discard(link)
+            await _end(reader, heart)
             self._verifier.gateway_lost(link)
 
-    async def _read_commands(
-        self, requests: AsyncIterator[wire.verifier.DecodeCommand], link: Outgoing[Sequence[SessionEvent]]
-    ) -> None:
+    async def _read_commands(self, requests: AsyncIterator[wire.verifier.DecodeCommand], link: GatewayStream) -> None:
         try:
             async for request in requests:
                 try:
@@ -57,17 +82,19 @@ class VerifierServicer(wire.VerifierBase):
     async def Speculate(
         self, requests: AsyncIterator[wire.verifier.DraftUpdate], context: aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[wire.verifier.Verdicts]:
-        link: Outgoing[Verdicts] = Outgoing(asyncio.get_running_loop(), asyncio.current_task())
+        link: DrafterStream = Outgoing(asyncio.get_running_loop(), asyncio.current_task())
         reader = asyncio.create_task(self._read_drafts(requests, link))
+        self._drafters.add(link)
         try:
             async for batch in link:
                 yield wire.to_verdicts(_together(batch))
             await _raise_if_failed(reader, context)
         finally:
+            self._drafters.discard(link)
             await _end(reader)
             self._verifier.drafter_lost(link)
 
-    async def _read_drafts(self, requests: AsyncIterator[wire.verifier.DraftUpdate], link: Outgoing[Verdicts]) -> None:
+    async def _read_drafts(self, requests: AsyncIterator[wire.verifier.DraftUpdate], link: DrafterStream) -> None:
         flooding = Backpressure()
         try:
             async for request in requests:
@@ -127,6 +154,14 @@ async def _raise_if_failed(reader: asyncio.Task[None], context: aio.ServicerCont
         await abort(context, error)
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _beat(link: GatewayStream) -> None:
+    """Signs of life, from the event loop: they tell of a step that hangs, and cease when the whole process does."""
+    while True:
+        link.send(())
+        await asyncio.sleep(PULSE_SECONDS)
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

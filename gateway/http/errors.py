@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from gateway.http.encoding import json_response
 from paceline.errors import (
     Aborted,
+    Draining,
     FailedPrecondition,
     FieldError,
     NotFound,
@@ -67,8 +68,10 @@ def failure_of(error: Exception) -> Failure:
         if isinstance(error, kind):
             param = error.field if isinstance(error, FieldError) else "model" if status == 404 else None
             headers = {}
-            if isinstance(error, ResourceExhausted):
+            if isinstance(error, (ResourceExhausted, Draining)):
                 headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+            if isinstance(error, Draining):  # over a new connection it reaches another gateway
+                headers["Connection"] = "close"
             return Failure(status, error_body(str(error), type_, param, code), headers)
     message = str(error) if isinstance(error, PacelineError) else "internal error"
     return Failure(500, error_body(message, "server_error", None, "internal_error"), {})

@@ -23,9 +23,9 @@ def open_routes(face: Face) -> APIRouter:
 
     @routes.get("/health")
     async def health() -> Response:
-        """200 while some verifier can be reached."""
-        healthy = any(worker.healthy for worker in face.gateway.verifiers)
-        return json_response({"status": "healthy" if healthy else "no verifier is reachable"}, 200 if healthy else 503)
+        """200 while requests are taken and some verifier is well: reachable, its steps going on, not about to stop."""
+        ailment = face.gateway.ailment
+        return json_response({"status": ailment or "healthy"}, 503 if ailment else 200)
 
     @routes.get("/version")
     async def version() -> Response:

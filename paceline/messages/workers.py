@@ -46,6 +46,21 @@ class VerifierDescription:
 
 
 @dataclass(frozen=True)
+class Pulse:
+    """A verifier's sign of life."""
+
+    draining: bool = False
+    """It is about to stop."""
+    stalled: bool = False
+    """A step has been going on for too long."""
+
+    @property
+    def well(self) -> bool:
+        """Whether it takes sessions on; else those that it has should go on elsewhere."""
+        return not (self.draining or self.stalled)
+
+
+@dataclass(frozen=True)
 class DrafterDescription:
     drafter_id: str
     kind: str

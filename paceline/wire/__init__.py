@@ -15,6 +15,7 @@ from paceline.wire.columns import pack_tokens, unpack_tokens
 from paceline.wire.decode import (
     from_decode_command,
     from_decode_events,
+    from_pulse,
     from_rejection,
     to_decode_command,
     to_decode_events,
@@ -77,6 +78,7 @@ __all__ = [
     "from_model_info",
     "from_overlap",
     "from_propose",
+    "from_pulse",
     "from_rejection",
     "from_sampling",
     "from_speculation",

@@ -103,8 +103,13 @@ def from_rejection(wire: verifier.SessionRejected) -> m.Rejection:
     return m.Rejection(wire.session_id, m.Status(wire.code) if known else m.Status.INTERNAL, wire.detail, wire.epoch)
 
 
-def to_decode_events(events: Sequence[m.SessionEvent]) -> verifier.DecodeEvents:
-    return verifier.DecodeEvents(events=[to_session_event(event) for event in events])
+ALIVE = m.Pulse()
+
+
+def to_decode_events(events: Sequence[m.SessionEvent], pulse: m.Pulse = ALIVE) -> verifier.DecodeEvents:
+    return verifier.DecodeEvents(
+        events=[to_session_event(event) for event in events], draining=pulse.draining, stalled=pulse.stalled
+    )
 
 
 def to_session_event(value: m.SessionEvent) -> verifier.SessionEvent:
@@ -132,6 +137,10 @@ def to_session_event(value: m.SessionEvent) -> verifier.SessionEvent:
 
 def from_decode_events(wire: verifier.DecodeEvents) -> list[m.SessionEvent]:
     return [from_session_event(event) for event in wire.events]
+
+
+def from_pulse(wire: verifier.DecodeEvents) -> m.Pulse:
+    return m.Pulse(wire.draining, wire.stalled)
 
 
 def from_session_event(wire: verifier.SessionEvent) -> m.SessionEvent:

@@ -182,8 +182,7 @@ async def test_nothing_is_left_of_sessions_that_have_moved(fleet: Fleet) -> None
     await fleet.end(next(iter(fleet.verifiers)))
     await asyncio.gather(*running)
     ((verifier, _),) = fleet.verifiers.values()
-    await until(lambda: not verifier.verifier.busy and not fleet.gateway._running)
-    assert verifier.free_blocks == verifier.verifier.load()[3]
+    await until(lambda: verifier.idle and not verifier.verifier.busy and not fleet.gateway._running)
     assert all(worker.load == 0 for worker in fleet.gateway.verifiers)
     assert all(worker.attached == 0 for worker in fleet.gateway.drafters)
     assert fleet.gateway.admission.statistics()["target"].running == 0

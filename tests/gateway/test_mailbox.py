@@ -9,6 +9,7 @@ import pytest
 
 from gateway.mailbox import MAX_DRAFTING_EVENTS, MAX_UNREAD, Mailbox
 from gateway.workers import lost_event
+from paceline.errors import Unavailable
 from paceline.messages import CommittedTokens, FinishReason, NodesArrived, OverlapStatistics, SessionEvent, Usage
 from paceline.speculation.logprobs import TokenLogprobs
 
@@ -102,3 +103,22 @@ async def test_a_reader_who_does_not_take_the_end_is_dropped(in_time: bool) -> N
     await asyncio.wait([reader], timeout=0.1)
     assert reader.cancelled() is not in_time
     reader.cancel()
+
+
+async def test_a_failure_is_heard_after_what_came_before_it() -> None:
+    mailbox = Mailbox()
+    mailbox.put_nowait(said(0, 1))
+    mailbox.fail(Unavailable("stopping"))
+    assert (await mailbox.get()).committed is not None
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="stopping"):
+            await mailbox.get()
+
+
+async def test_a_reader_who_waits_already_hears_of_a_failure() -> None:
+    mailbox = Mailbox()
+    reading = asyncio.create_task(mailbox.get())
+    await asyncio.sleep(0)
+    mailbox.fail(Unavailable("stopping"))
+    with pytest.raises(Unavailable, match="stopping"):
+        await asyncio.wait_for(reading, 5)

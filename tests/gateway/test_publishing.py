@@ -20,6 +20,7 @@ from paceline.messages import (
     Generate,
     ModelInfo,
     OpenSession,
+    Pulse,
     Rejection,
     SessionEvent,
     Status,
@@ -44,7 +45,7 @@ def verifier() -> VerifierWorker:
     model = ModelInfo("m", 4096, 512, worker.codec.hash, ())
     fingerprint = Fingerprint("", "float32", "", "cpu", 1, "standard")
     worker.description = VerifierDescription("v", model, fingerprint, 8, 0, 0, 8, 8)
-    worker._commands, worker.healthy = Outgoing(asyncio.get_running_loop()), True
+    worker._commands, worker._pulse = Outgoing(asyncio.get_running_loop()), Pulse()
     return worker
 
 
@@ -62,7 +63,8 @@ async def test_what_was_said_is_published_unless_the_session_failed(ends: str) -
     first = asyncio.ensure_future(anext(stream))
     while not worker._sessions:  # noqa: ASYNC110 - it is there after the first turn
         await asyncio.sleep(0)
-    ((name, events),) = worker._sessions.items()
+    ((name, guest),) = worker._sessions.items()
+    events = guest.events
     events.put_nowait(SessionEvent(name, 1, opened=True))
     assert (await first).session_id == name
     events.put_nowait(said(name, 3, 8, 9))
@@ -74,7 +76,7 @@ async def test_what_was_said_is_published_unless_the_session_failed(ends: str) -
         "rejected": SessionEvent(name, 1, rejected=Rejection(name, Status.INTERNAL, "why")),
     }
     if ends == "lost":
-        worker.healthy = False
+        worker._pulse = None
     if ends in last:
         events.put_nowait(last[ends])
     elif ends == "abort":

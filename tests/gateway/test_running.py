@@ -27,7 +27,8 @@ async def test_what_fails_beyond_a_stop_string_takes_nothing_away(beyond: str) -
     reading = asyncio.create_task(read())
     while not worker._sessions:  # noqa: ASYNC110 - it is there after some turns
         await asyncio.sleep(0)
-    ((name, events),) = worker._sessions.items()
+    ((name, guest),) = worker._sessions.items()
+    events = guest.events
     events.put_nowait(SessionEvent(name, 1, opened=True))
     events.put_nowait(said(name, 3, *before, *end, *after))
     await asyncio.sleep(0.01)
