@@ -23,6 +23,7 @@ from paceline.messages import (
     SessionEvent,
     VerifierDescription,
 )
+from paceline.security.identity import Identity, Role
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ DESCRIBE_SECONDS = 1.0
 class VerifierWorker:
     """One verifier: its description, its tokenizer, and the stream that carries all our sessions there."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, identity: Identity | None = None) -> None:
         self.address = address
         self.description: VerifierDescription | None = None
         self.codec: TextCodec | None = None
@@ -44,7 +45,7 @@ class VerifierWorker:
         """Sessions of other gateways there, when it was last asked."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when it may take more sessions than before, or none."""
-        self._channel = rpc.channel(address)
+        self._channel = rpc.channel(address, identity, Role.VERIFIER)
         self._stub = wire.verifier_stub(self._channel)
         self._commands: rpc.Outgoing[DecodeCommand] | None = None
         self._sessions: dict[str, Mailbox] = {}
@@ -162,13 +163,13 @@ def lost_event(session_id: str) -> SessionEvent:
 class DrafterWorker:
     """One drafter: its description and the sessions that we have attached there."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, identity: Identity | None = None) -> None:
         self.address = address
         self.description: DrafterDescription | None = None
         self.healthy = False
         self.attached = 0
         """Our sessions there."""
-        self._channel = rpc.channel(address)
+        self._channel = rpc.channel(address, identity, Role.DRAFTER)
         self._stub = wire.drafter_stub(self._channel)
         self._task: asyncio.Task[None] | None = None
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 from paceline import process
+from paceline.security.settings import identity_of
 from paceline.settings import parse
 from verifier_service.config import VerifierConfig
 
@@ -38,7 +39,7 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
             config.name, target.info, target.fingerprint, config.max_sessions, running, waiting, free, total
         )
 
-    server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent)
+    server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent, identity=identity_of(config))
     servicer = VerifierServicer(verifier, describe, target.tokenizer)
     wire.add_verifier(servicer, server.server)
     steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
