@@ -66,7 +66,7 @@ class Links:
                 async for verdicts in replies:
                     self._drafter.receive(wire.from_verdicts(verdicts), link)
         except aio.AioRpcError as error:
-            logger.warning("the stream to verifier %s broke: %s", address, error.details())
+            logger.warning("the stream to verifier %s broke: %s", address, rpc.said(error))
         finally:
             del self._links[address]
             link.close()

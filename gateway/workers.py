@@ -94,7 +94,7 @@ class VerifierWorker:
                 await self._decode()
             except aio.AioRpcError as error:
                 if self.healthy:
-                    logger.warning("verifier %s: %s", self.address, error.details())
+                    logger.warning("verifier %s: %s", self.address, rpc.said(error))
             except asyncio.CancelledError:
                 if self._closing:  # else gRPC has cancelled its own call
                     raise
@@ -191,9 +191,7 @@ class DrafterWorker:
                 if not isinstance(event, Attached):
                     logger.debug("drafter %s left session %s: %s", self.address, attach.session_id, event.reason)
         except aio.AioRpcError as error:
-            logger.warning(
-                "drafter %s, session %s: %s %s", self.address, attach.session_id, error.code(), error.details()
-            )
+            logger.warning("drafter %s, session %s: %s", self.address, attach.session_id, rpc.said(error))
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 self.healthy = False
         finally:

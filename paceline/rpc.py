@@ -90,6 +90,13 @@ def status_of(error: Exception) -> grpc.StatusCode:
     return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
+def said(error: aio.AioRpcError) -> str:
+    """What may be logged of a failed call: its code, and details where they are of the network or of who we are. Those
+    of other codes may repeat what the call was about."""
+    plain = error.code() in (grpc.StatusCode.UNAVAILABLE, *(status_of(kind("")) for kind in REFUSED))
+    return f"{error.code().name}: {error.details()}" if plain else error.code().name
+
+
 async def abort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """Ends a call with the status that belongs to ``error``; refusals for who asks are noted."""
     if isinstance(error, REFUSED):

@@ -25,6 +25,8 @@ from paceline.engine.runner import ModelRunner
 from paceline.loop import DeviceLoop
 from paceline.messages import Fingerprint, ModelInfo, VerifierDescription
 from paceline.rpc import Server
+from paceline.security.identity import Identity
+from paceline.security.settings import identity_of
 from verifier_service.service import Verifier
 from verifier_service.servicer import VerifierServicer
 from verifier_service.table import Limits
@@ -56,7 +58,11 @@ class LocalGateway:
 
 @contextlib.asynccontextmanager
 async def local_verifier(
-    path: Path, name: str = "target", limits: Limits | None = None, step: str = ""
+    path: Path,
+    name: str = "target",
+    limits: Limits | None = None,
+    step: str = "",
+    identity: Identity | None = None,
 ) -> AsyncIterator[LocalVerifier]:
     """``step``: how long a forward takes at least, as ``5ms``."""
     runner, limits = ModelRunner.load(path, cache_tokens=16384), limits or Limits()
@@ -67,7 +73,7 @@ async def local_verifier(
     def describe() -> VerifierDescription:
         return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
 
-    server = Server(["paceline.v1.VerifierService"])
+    server = Server(["paceline.v1.VerifierService"], identity=identity)
     wire.add_verifier(VerifierServicer(verifier, describe, read_tokenizer(path)), server.server)
     async with _looping(DeviceLoop("step loop", verifier, on_failure=_raise)), _serving(server) as address:
         yield LocalVerifier(address, verifier)
@@ -76,8 +82,9 @@ async def local_verifier(
 @contextlib.asynccontextmanager
 async def local_drafter(config: DrafterConfig) -> AsyncIterator[LocalDrafter]:
     loaded = load_drafter(config)
-    links = Links(loaded.drafter, config.verifiers)
-    server = Server(["paceline.v1.DrafterService"])
+    identity = identity_of(config)
+    links = Links(loaded.drafter, config.verifiers, identity=identity)
+    server = Server(["paceline.v1.DrafterService"], identity=identity)
     wire.add_drafter(DrafterServicer(loaded.drafter, links, loaded.describe), server.server)
     async with _looping(DeviceLoop("growing loop", loaded.drafter, on_failure=_raise)), _serving(server) as address:
         yield LocalDrafter(address, loaded.drafter)
@@ -91,13 +98,14 @@ async def local_gateway(
     bounds: Bounds | None = None,
     callers: Callers | None = None,
     sessions_per_verifier: int = 0,
+    identity: Identity | None = None,
 ) -> AsyncIterator[LocalGateway]:
-    verifier_workers = [VerifierWorker(verifier.address) for verifier in verifiers]
-    drafter_workers = [DrafterWorker(drafter.address) for drafter in drafters]
+    verifier_workers = [VerifierWorker(verifier.address, identity) for verifier in verifiers]
+    drafter_workers = [DrafterWorker(drafter.address, identity) for drafter in drafters]
     gateway = Gateway(verifier_workers, drafter_workers, bounds, sessions_per_verifier)
     workers: list[VerifierWorker | DrafterWorker] = [*verifier_workers, *drafter_workers]
     await start_all(workers)
-    server = Server(["paceline.v1.GatewayService"])
+    server = Server(["paceline.v1.GatewayService"], identity=identity, keyed=callers is not None)
     wire.add_gateway(GatewayServicer(gateway, callers or Callers()), server.server)
     async with _serving(server) as address:
         while not all(worker.healthy for worker in workers):  # noqa: ASYNC110

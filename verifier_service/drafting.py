@@ -147,7 +147,7 @@ class Drafting:
         refusal = _refusal(join, session)
         if refusal:
             if refusal.status is Status.PERMISSION_DENIED:
-                REFUSALS.note("join", f"drafter {join.drafter_id}", f"session {join.session_id}: {refusal.detail}")
+                REFUSALS.note("join", f"drafter {join.drafter_id[:64]!r}", refusal.detail)
             link.send(Verdicts(rejected=(refusal,)))
             return False
         known = session.attachments.get(join.drafter_id)

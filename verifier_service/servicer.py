@@ -130,7 +130,7 @@ def _own_joins(update: DraftUpdate, party: Party | None) -> tuple[DraftUpdate, l
     if not others or not party:
         return update, []
     for join in others:
-        REFUSALS.note("drafter", f"drafter {party.name}", f"wanted to join as {join.drafter_id}")
+        REFUSALS.note("drafter", f"drafter {party.name}", f"wanted to join as {join.drafter_id[:64]!r}")
     detail = f"drafter_id: expected {party.name}, as the certificate says"
     rejected = [Rejection(join.session_id, Status.PERMISSION_DENIED, detail, join.epoch) for join in others]
     return replace(update, joins=tuple(join for join in update.joins if join not in others)), rejected
