@@ -8,6 +8,7 @@ errors of such types say.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import traceback
 from collections.abc import Iterator
@@ -24,6 +25,12 @@ logger = logging.getLogger(__name__)
 
 class Discreet(logging.Formatter):
     """Tracebacks without what the errors say, but for those in ``TOLD``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Other handlers' formatters leave their tracebacks in the record: those are not taken."""
+        record = copy.copy(record)
+        record.exc_text = None
+        return super().format(record)
 
     def formatException(self, ei: Any) -> str:
         """As the base class does, of the error and of those that it came from."""
