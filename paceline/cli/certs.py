@@ -50,11 +50,11 @@ def run_init(directory: Path, topology: Path | None, hosts: list[str], days: flo
     from paceline.cli.fleet import fleet_topology
     from paceline.cli.services import planned_services
     from paceline.security.authority import Authority
-    from paceline.security.identity import Party, Role
+    from paceline.security.identity import OPERATOR, Party, Role
 
     services = planned_services(fleet_topology(topology, None, None))
     parties = [Party(Role(planned.service), planned.name) for planned in services]
-    parties += [Party(Role.CLIENT, "client"), Party(Role.OPERATOR, "operator")]
+    parties += [Party(Role.CLIENT, "client"), OPERATOR]
     authority = Authority.make(max(CA_DAYS, days))
     authority.save(directory)
     for party in parties:

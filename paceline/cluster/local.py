@@ -21,7 +21,7 @@ from paceline import rpc
 from paceline.cluster.topology import MODEL_KINDS, DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
 from paceline.errors import Unavailable
 from paceline.process import PASSIVE_WAITING
-from paceline.security.identity import Identity, Party, Role
+from paceline.security.identity import OPERATOR, Identity, Party, Role
 from paceline.settings.flags import flag
 
 START_TIMEOUT_SECONDS = 120.0
@@ -226,7 +226,7 @@ def role_of(module: str) -> Role:
 
 def operator_identity(topology: Topology) -> Identity | None:
     """Whose certificate looks whether a fleet serves; None where it has none."""
-    return Identity.within(Path(topology.tls), Party(Role.OPERATOR, "operator")) if topology.tls else None
+    return Identity.within(Path(topology.tls), OPERATOR) if topology.tls else None
 
 
 def verifiers_name(topology: Topology, model: ModelRoute) -> str:

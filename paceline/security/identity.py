@@ -52,6 +52,10 @@ class Party:
         return parties[0] if len(parties) == 1 else None
 
 
+OPERATOR = Party(Role.OPERATOR, "operator")
+"""Whoever starts a fleet on one machine, and looks whether it serves."""
+
+
 def server_name(host: str, role: Role) -> str:
     """The DNS name that a server's certificate has beside ``host``, so that one comparison checks host and role.
 
