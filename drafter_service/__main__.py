@@ -8,6 +8,7 @@ import sys
 
 from drafter_service.config import DrafterConfig
 from paceline import process
+from paceline.security.settings import identity_of
 from paceline.settings import parse
 
 logger = logging.getLogger("drafter_service")
@@ -26,9 +27,10 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
     failure = process.Failure(stop)
     loaded = await asyncio.to_thread(load_drafter, config)
     drafter = loaded.drafter
-    links = Links(drafter, config.verifiers, EmulatedLink.parse(config.emulate_link))
+    identity = identity_of(config)
+    links = Links(drafter, config.verifiers, EmulatedLink.parse(config.emulate_link), identity)
     growing = DeviceLoop("growing loop", drafter, on_failure=failure.report)
-    server = Server(["paceline.v1.DrafterService"], reserved=config.exit_with_parent)
+    server = Server(["paceline.v1.DrafterService"], reserved=config.exit_with_parent, identity=identity)
     wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)
     growing.start()
     if loaded.reader:

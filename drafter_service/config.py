@@ -7,6 +7,8 @@ from pathlib import Path
 
 from paceline.checkpoint import check_reference
 from paceline.emulation import EmulatedLink, Pace
+from paceline.security.identity import Role
+from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, check_tls
 from paceline.settings import setting
 from paceline.speculation.fields import Checks, every_error
 from paceline.speculation.suffixes import DEPTH
@@ -34,7 +36,7 @@ class DrafterConfig:
     suffix_decoding_max_cached_requests: int = setting("finished sessions that kind suffix remembers", 10_000)
     suffix_decoding_max_spec_factor: float = setting("tokens that kind suffix drafts per token of a match", 1.0)
     suffix_decoding_min_token_prob: float = setting("kind suffix drops tokens that came next less often", 0.1)
-    host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
+    host: str = setting("address to listen on; any but loopback needs TLS or --insecure", "127.0.0.1")
     port: int = setting("port to listen on; 0 takes a free one", 50053)
     name: str = setting("name of this worker; empty: its kind", "")
     device: str = setting("torch device", "cpu")
@@ -49,11 +51,15 @@ class DrafterConfig:
     price_per_hour: float = setting("what this worker costs, for experiments", 0.0)
     emulate_step_time: str = setting("experimental: a forward takes at least so long, as 40ms,per_row=0.1ms", "")
     emulate_link: str = setting("experimental: the wire to verifiers, as rtt=5ms,jitter=1ms,bandwidth=100mbps", "")
+    tls_cert: Path | None = setting(CERTIFICATE_HELP, None)
+    tls_key: Path | None = setting(KEY_HELP, None)
+    tls_ca: Path | None = setting(CA_HELP, None)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         with every_error() as checks:
+            check_tls(checks, self, Role.DRAFTER, self.worker_name)
             checks.require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
             checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")

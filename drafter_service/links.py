@@ -13,6 +13,7 @@ from paceline import rpc, wire
 from paceline.emulation import EmulatedLink
 from paceline.errors import PermissionDenied
 from paceline.messages import DraftUpdate
+from paceline.security.identity import Identity, Role
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +21,15 @@ logger = logging.getLogger(__name__)
 class Links:
     """The verifiers that this drafter drafts for; others are not dialled whoever asks."""
 
-    def __init__(self, drafter: Drafter, allowed: Sequence[str], emulated: EmulatedLink | None = None) -> None:
+    def __init__(
+        self,
+        drafter: Drafter,
+        allowed: Sequence[str],
+        emulated: EmulatedLink | None = None,
+        identity: Identity | None = None,
+    ) -> None:
         """``emulated``: a longer wire than there is, for experiments."""
+        self._identity = identity
         self._drafter, self._allowed, self._emulated = drafter, frozenset(allowed), emulated
         self._links: dict[str, rpc.Outgoing[DraftUpdate]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,7 +55,7 @@ class Links:
 
     async def _speculate(self, address: str, link: rpc.Outgoing[DraftUpdate]) -> None:
         try:
-            async with rpc.channel(address) as connection:
+            async with rpc.channel(address, self._identity, Role.VERIFIER) as connection:
                 stub = wire.verifier_stub(connection)
                 requests = _requests(link)
                 if self._emulated is not None:
@@ -58,7 +66,7 @@ class Links:
                 async for verdicts in replies:
                     self._drafter.receive(wire.from_verdicts(verdicts), link)
         except aio.AioRpcError as error:
-            logger.warning("the stream to verifier %s broke: %s", address, error.details())
+            logger.warning("the stream to verifier %s broke: %s", address, rpc.said(error))
         finally:
             del self._links[address]
             link.close()

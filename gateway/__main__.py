@@ -16,6 +16,7 @@ from gateway.servicer import GatewayServicer
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import process, wire
 from paceline.rpc import Server
+from paceline.security.settings import identity_of
 from paceline.settings import parse
 
 if TYPE_CHECKING:  # imported where they are configured
@@ -32,14 +33,16 @@ DRAFTER_PATIENCE_SECONDS = 10.0
 async def serve(config: GatewayConfig, stop: process.Stop) -> None:
     """Connects to the workers, listens, and is ready when a verifier is there and the drafters had time to be."""
     callers = Callers.load(config.api_keys) if config.api_keys else Callers()
-    verifiers = [VerifierWorker(address) for address in config.verifiers]
-    drafters = [DrafterWorker(address) for address in config.drafters]
+    identity = identity_of(config)
+    verifiers = [VerifierWorker(address, identity) for address in config.verifiers]
+    drafters = [DrafterWorker(address, identity) for address in config.drafters]
     workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
     await start_all(workers)
     publisher = await _publisher(config)
     publish = publisher.publish if publisher else None
     gateway = Gateway(verifiers, drafters, config.bounds, config.sessions_per_verifier, publish)
-    server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
+    reserved, keyed = config.exit_with_parent, config.api_keys is not None
+    server = Server(["paceline.v1.GatewayService"], reserved=reserved, identity=identity, keyed=keyed)
     wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
     http = await _serve_http(gateway, callers, config) if config.http_port >= 0 else None
@@ -73,9 +76,10 @@ async def _serve_http(gateway: Gateway, callers: Callers, config: GatewayConfig)
     from gateway.http.app import make_app
     from gateway.http.server import HttpServer
 
-    http = HttpServer(make_app(gateway, callers), reserved=config.exit_with_parent)
-    port = await http.start(config.host, config.http_port)
-    logger.info("%s serves HTTP on %s:%d", config.name, config.host, port)
+    identity, keyed = identity_of(config), config.api_keys is not None
+    http = HttpServer(make_app(gateway, callers), reserved=config.exit_with_parent, identity=identity, keyed=keyed)
+    port = await http.start(config.host, config.http_port, insecure=config.insecure)
+    logger.info("%s serves %s on %s:%d", config.name, "HTTPS" if identity else "HTTP", config.host, port)
     return http
 
 

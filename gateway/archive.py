@@ -41,7 +41,7 @@ class Archive:
         if entry is None:
             raise NotFound("resume_token: its session is not known, or was forgotten by now")
         if entry.session.caller != caller.name:
-            raise PermissionDenied("resume_token: its session is another caller's")
+            raise PermissionDenied("resume_token: its session is another caller's", "resume_token")
         return claim.check(entry.session.opening.session_secret), entry
 
     async def take(self, entry: Entry) -> Keeper:

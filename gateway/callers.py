@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from paceline.errors import Unauthenticated
+from paceline.security.identity import Party
 from paceline.speculation.fields import FieldError, require
 from paceline.speculation.policy import MAX_NAME, NO_SCOPE
 
@@ -64,7 +65,7 @@ class Caller:
 
 
 ANONYMOUS = Caller("")
-"""Everybody, where no keys are asked for."""
+"""Everybody, where neither keys nor certificates are asked for."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,18 @@ class Callers:
         require(bool(entries), "api_keys", str(path), "at least one key ('paceline keys add NAME')")
         return cls(entries)
 
-    def identify(self, authorization: str | None) -> Caller:
-        """Whose key it is, in ``Bearer KEY``; it takes as long for every key, known or not."""
+    def identify(self, authorization: str | None, party: Party | None = None) -> Caller:
+        """Whose key it is, in ``Bearer KEY``; it takes as long for every key, known or not. Without keys: whoever the
+        certificate names, if there is one."""
         if not self._callers:
-            return ANONYMOUS
+            return Caller(party.name) if party else ANONYMOUS
         scheme, _, key = (authorization or "").partition(" ")
         digest, found = hash_key(key.strip()), None
         for known, caller in self._callers:
             if hmac.compare_digest(known, digest):
                 found = caller
         if found is None or scheme.lower() != "bearer":
-            raise Unauthenticated("authorization: expected 'Bearer' and a key that this gateway knows")
+            raise Unauthenticated("authorization: expected 'Bearer' and a key that this gateway knows", "api_key")
         return found
 
 

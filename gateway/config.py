@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.admission import Bounds
+from paceline.security.identity import Role
+from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, check_tls
 from paceline.settings import setting
 from paceline.speculation.fields import every_error
 
@@ -16,7 +18,7 @@ class GatewayConfig:
 
     verifiers: tuple[str, ...] = setting("addresses of the verifiers, separated by commas")
     drafters: tuple[str, ...] = setting("addresses of the drafters, separated by commas", ())
-    host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
+    host: str = setting("address to listen on; any but loopback needs TLS or --insecure", "127.0.0.1")
     port: int = setting("gRPC port; 0 takes a free one", 50051)
     http_port: int = setting("port of the OpenAI-compatible HTTP face; 0 takes a free one, -1 is off", 8000)
     name: str = setting("name of this gateway", "gateway")
@@ -27,11 +29,15 @@ class GatewayConfig:
     sessions_per_verifier: int = setting("sessions that run at a verifier, at most; 0: as many as it takes", 0)
     drain_seconds: float = setting("after SIGTERM, running requests may take so long, at most", 30.0)
     redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
+    tls_cert: Path | None = setting(CERTIFICATE_HELP, None)
+    tls_key: Path | None = setting(KEY_HELP, None)
+    tls_ca: Path | None = setting(CA_HELP, None)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         with every_error() as checks:
+            check_tls(checks, self, Role.GATEWAY)
             checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
             checks.require(-1 <= self.http_port < 65536, "http_port", self.http_port, "-1 (off) to 65535")

@@ -100,10 +100,10 @@ class Gateway:
                     async for chunk in running.stream(token):
                         yield chunk
 
-    def abort(self, session_id: str) -> None:
-        """Ends a running session; its stream ends with finish reason abort."""
+    def abort(self, session_id: str, caller: Caller = ANONYMOUS) -> None:
+        """Ends a caller's running session; its stream ends with finish reason abort."""
         running = self._running.get(session_id)
-        if running is None:
+        if running is None or running.keeper.session.caller != caller.name:
             raise NotFound(f"session {session_id} is not running here")
         running.abort()
 

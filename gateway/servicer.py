@@ -9,6 +9,7 @@ from gateway.callers import Callers
 from gateway.service import Gateway
 from paceline import wire
 from paceline.rpc import authorization, streaming, unary
+from paceline.security.access import peer
 
 
 class GatewayServicer(wire.GatewayBase):
@@ -21,30 +22,30 @@ class GatewayServicer(wire.GatewayBase):
     async def Generate(
         self, request: wire.gateway.GenerateRequest
     ) -> AsyncGenerator[wire.gateway.GenerateResponse, None]:
-        caller = self._callers.identify(authorization())
+        caller = self._callers.identify(authorization(), peer())
         async with aclosing(self._gateway.generate(wire.from_generate(request), caller)) as chunks:
             async for chunk in chunks:
                 yield wire.to_chunk(chunk)
 
     @streaming
     async def Resume(self, request: wire.gateway.ResumeRequest) -> AsyncGenerator[wire.gateway.GenerateResponse, None]:
-        caller = self._callers.identify(authorization())
+        caller = self._callers.identify(authorization(), peer())
         async with aclosing(self._gateway.resume(request.resume_token, caller)) as chunks:
             async for chunk in chunks:
                 yield wire.to_chunk(chunk)
 
     @unary
     async def Abort(self, request: wire.gateway.AbortRequest) -> wire.gateway.AbortResponse:
-        self._callers.identify(authorization())
-        self._gateway.abort(request.session_id)
+        caller = self._callers.identify(authorization(), peer())
+        self._gateway.abort(request.session_id, caller)
         return wire.gateway.AbortResponse()
 
     @unary
     async def ListModels(self, request: wire.gateway.ListModelsRequest) -> wire.gateway.ListModelsResponse:
-        self._callers.identify(authorization())
+        self._callers.identify(authorization(), peer())
         return wire.gateway.ListModelsResponse(models=[wire.to_model_info(model) for model in self._gateway.models()])
 
     @unary
     async def ListWorkers(self, request: wire.gateway.ListWorkersRequest) -> wire.gateway.ListWorkersResponse:
-        self._callers.identify(authorization())
+        self._callers.identify(authorization(), peer())
         return wire.gateway.ListWorkersResponse(workers=[wire.to_worker(worker) for worker in self._gateway.workers()])

@@ -86,7 +86,7 @@ class Detokenizer:
         try:
             return self._stream.step(tokenizer, token_id) or ""
         except Exception as error:  # noqa: BLE001 - byte-fallback tokenizers may end the stream: "Invalid prefix"
-            logger.warning("detokenizer starts afresh after token %d: %s", token_id, error)
+            logger.warning("a detokenizer starts afresh: %s", type(error).__name__)
             self._stream = DecodeStream(skip_special_tokens=True)
             return self._stream.step(tokenizer, token_id) or ""
 

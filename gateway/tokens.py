@@ -61,7 +61,7 @@ class Claim:
         """The token, if it was sealed with the session's secret."""
         body = _FORMAT.pack(_VERSION, bytes.fromhex(self.token.session_id), self.token.length, self.token.prefix_hash)
         if not hmac.compare_digest(self.seal, _seal(body, secret)):
-            raise PermissionDenied("resume_token: this gateway's fleet has not given it")
+            raise PermissionDenied("resume_token: this gateway's fleet has not given it", "resume_token")
         return self.token
 
 

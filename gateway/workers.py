@@ -27,6 +27,7 @@ from paceline.messages import (
     Status,
     VerifierDescription,
 )
+from paceline.security.identity import Identity, Role
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class _Guest:
 class VerifierWorker:
     """One verifier: its description, its tokenizer, and the stream that carries all our sessions there."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, identity: Identity | None = None) -> None:
         self.address = address
         self.description: VerifierDescription | None = None
         self.codec: TextCodec | None = None
@@ -59,7 +60,7 @@ class VerifierWorker:
         """Sessions of other gateways there, when it was last asked."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when it may take more sessions than before, or none."""
-        self._channel = rpc.channel(address)
+        self._channel = rpc.channel(address, identity, Role.VERIFIER)
         self._stub = wire.verifier_stub(self._channel)
         self._commands: rpc.Outgoing[DecodeCommand] | None = None
         self._pulse: Pulse | None = None
@@ -133,7 +134,7 @@ class VerifierWorker:
                 await self._decode()
             except aio.AioRpcError as error:
                 if self._pulse is not None:
-                    logger.warning("verifier %s: %s", self.address, error.details())
+                    logger.warning("verifier %s: %s", self.address, rpc.said(error))
             except asyncio.CancelledError:
                 if self._closing:  # else gRPC has cancelled its own call
                     raise
@@ -241,13 +242,13 @@ def lost_event(session_id: str, detail: str = "the stream to the verifier broke"
 class DrafterWorker:
     """One drafter: its description and the sessions that we have attached there."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, identity: Identity | None = None) -> None:
         self.address = address
         self.description: DrafterDescription | None = None
         self.healthy = False
         self.attached = 0
         """Our sessions there."""
-        self._channel = rpc.channel(address)
+        self._channel = rpc.channel(address, identity, Role.DRAFTER)
         self._stub = wire.drafter_stub(self._channel)
         self._task: asyncio.Task[None] | None = None
 
@@ -269,9 +270,7 @@ class DrafterWorker:
                 if not isinstance(event, Attached):
                     logger.debug("drafter %s left session %s: %s", self.address, attach.session_id, event.reason)
         except aio.AioRpcError as error:
-            logger.warning(
-                "drafter %s, session %s: %s %s", self.address, attach.session_id, error.code(), error.details()
-            )
+            logger.warning("drafter %s, session %s: %s", self.address, attach.session_id, rpc.said(error))
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 self.healthy = False
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 from paceline import rpc, wire
 from paceline.messages import Chunk, Generate, ModelInfo, Worker
+from paceline.security.identity import Identity, Role, Trust
 
 API_KEY = "PACELINE_API_KEY"
 
@@ -16,10 +17,14 @@ API_KEY = "PACELINE_API_KEY"
 class GatewayClient:
     """``async with GatewayClient(address) as client``; failures are ``grpc.aio.AioRpcError`` with status and detail."""
 
-    def __init__(self, address: str, api_key: str | None = None) -> None:
-        """``api_key`` None: the one in the environment, PACELINE_API_KEY, if there is one."""
+    def __init__(self, address: str, api_key: str | None = None, trust: Trust | None = None) -> None:
+        """``api_key`` None: the one in the environment, PACELINE_API_KEY, if there is one.
+
+        ``trust``: TLS, with a certificate of our own if it is an ``Identity``; then the gateway's must say that it is
+        one. A gateway that asks for keys may have any certificate for its host.
+        """
         self._metadata = _metadata(api_key)
-        self._channel = rpc.channel(address)
+        self._channel = rpc.channel(address, trust, _role(trust))
         self._stub = wire.gateway_stub(self._channel)
 
     async def __aenter__(self) -> GatewayClient:
@@ -63,10 +68,10 @@ class GatewayClient:
 class BlockingGatewayClient:
     """``with BlockingGatewayClient(address) as client``; failures are ``grpc.RpcError`` with status and detail."""
 
-    def __init__(self, address: str, api_key: str | None = None) -> None:
-        """``api_key`` as for ``GatewayClient``."""
+    def __init__(self, address: str, api_key: str | None = None, trust: Trust | None = None) -> None:
+        """As for ``GatewayClient``."""
         self._metadata = _metadata(api_key)
-        self._channel = rpc.blocking_channel(address)
+        self._channel = rpc.blocking_channel(address, trust, _role(trust))
         self._stub: Any = wire.gateway_stub(self._channel)
 
     def __enter__(self) -> BlockingGatewayClient:
@@ -96,6 +101,10 @@ class BlockingGatewayClient:
     def workers(self) -> list[Worker]:
         reply = self._stub.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
         return [wire.from_worker(worker) for worker in reply.workers]
+
+
+def _role(trust: Trust | None) -> Role | None:
+    return Role.GATEWAY if isinstance(trust, Identity) else None
 
 
 def _metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:

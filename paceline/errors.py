@@ -44,11 +44,19 @@ class FailedPrecondition(PacelineError):
 
 
 class PermissionDenied(PacelineError):
-    """A key or token does not match."""
+    """A key, token or role does not match; ``reason`` says which, in a word that refusals are counted by."""
+
+    def __init__(self, message: str, reason: str = "permission") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Unauthenticated(PacelineError):
-    """No key, or none that is known here."""
+    """No key or certificate, or none that is known here; ``reason`` as for ``PermissionDenied``."""
+
+    def __init__(self, message: str, reason: str = "unknown") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TargetFailed(PacelineError):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from paceline.security.logs import Discreet, log_loop_error
 from paceline.speculation.fields import FieldError
 
 SWITCH_INTERVAL_SECONDS = 5e-4
@@ -85,11 +86,9 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     keep_freed_memory()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    logging.basicConfig(
-        level=os.environ.get("PACELINE_LOG_LEVEL", "INFO"),
-        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Discreet("%(asctime)s %(levelname).1s %(name)s %(message)s"))
+    logging.basicConfig(level=os.environ.get("PACELINE_LOG_LEVEL", "INFO"), handlers=[handler])
 
 
 def run(service: Service, *, exit_with_parent: bool) -> int:
@@ -128,6 +127,7 @@ class Failure:
 def run_async(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """``asyncio.run`` on uvloop, whose gRPC round trips take a quarter less time."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(log_loop_error)
         return runner.run(work)
 
 

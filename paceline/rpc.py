@@ -30,6 +30,9 @@ from paceline.errors import (
     Unauthenticated,
     Unavailable,
 )
+from paceline.security.access import Gatekeeper
+from paceline.security.identity import Identity, Role, Trust, server_name
+from paceline.security.refusals import REFUSALS
 from paceline.speculation.fields import require
 
 logger = logging.getLogger(__name__)
@@ -78,6 +81,9 @@ _CODES: list[tuple[type[Exception], grpc.StatusCode]] = [
 HANDLED = (FieldError, PacelineError)
 """What a servicer turns into a status code; anything else is our bug and becomes INTERNAL."""
 
+REFUSED = (PermissionDenied, Unauthenticated)
+"""What is counted, and logged, since somebody may be trying doors."""
+
 ItemT = TypeVar("ItemT")
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -88,8 +94,17 @@ def status_of(error: Exception) -> grpc.StatusCode:
     return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
+def said(error: aio.AioRpcError) -> str:
+    """What may be logged of a failed call: its code, and details where they are of the network or of who we are. Those
+    of other codes may repeat what the call was about."""
+    plain = error.code() in (grpc.StatusCode.UNAVAILABLE, *(status_of(kind("")) for kind in REFUSED))
+    return f"{error.code().name}: {error.details()}" if plain else error.code().name
+
+
 async def abort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
-    """Ends a call with the status that belongs to ``error``."""
+    """Ends a call with the status that belongs to ``error``; refusals for who asks are noted."""
+    if isinstance(error, REFUSED):
+        REFUSALS.note(error.reason, context.peer(), str(error))
     metadata = dict[str, str]()
     if isinstance(error, (ResourceExhausted, Draining)):
         metadata[RETRY_AFTER] = str(int(error.retry_after_seconds * 1000))
@@ -201,22 +216,43 @@ class Outgoing(Generic[ItemT]):
                 return
 
 
-def channel(address: str) -> aio.Channel:
-    """A channel to a service; keepalive finds a dead peer."""
-    return aio.insecure_channel(address, options=[*_COMMON, *_CLIENT])
+def channel(address: str, trust: Trust | None = None, role: Role | None = None) -> aio.Channel:
+    """A channel to a service; keepalive finds a dead peer.
+
+    With ``trust`` the server has to have a certificate for its host that is believed, and for ``role`` if one is given.
+    """
+    if trust is None:
+        return aio.insecure_channel(address, options=[*_COMMON, *_CLIENT])
+    return aio.secure_channel(address, trust.channel_credentials(), [*_COMMON, *_CLIENT, *_expected(address, role)])
 
 
-def blocking_channel(address: str) -> grpc.Channel:
+def blocking_channel(address: str, trust: Trust | None = None, role: Role | None = None) -> grpc.Channel:
     """As ``channel``, for threads."""
-    return grpc.insecure_channel(address, options=[*_COMMON, *_CLIENT])
+    if trust is None:
+        return grpc.insecure_channel(address, options=[*_COMMON, *_CLIENT])
+    return grpc.secure_channel(address, trust.channel_credentials(), [*_COMMON, *_CLIENT, *_expected(address, role)])
+
+
+def _expected(address: str, role: Role | None) -> list[tuple[str, str]]:
+    """The name that the server's certificate must have, where it is not just its host."""
+    host = address.rpartition(":")[0].strip("[]")
+    return [("grpc.ssl_target_name_override", server_name(host, role))] if role else []
 
 
 class Server:
     """A gRPC server with health and reflection, SERVING only once ``ready`` is called."""
 
-    def __init__(self, services: list[str], *, reserved: bool = False) -> None:
-        """``reserved``: a parent process holds the port for us; else nobody may share it."""
-        self.server = aio.server(options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))])
+    def __init__(
+        self, services: list[str], *, reserved: bool = False, identity: Identity | None = None, keyed: bool = False
+    ) -> None:
+        """``reserved``: a parent process holds the port for us; else nobody may share it. With an ``identity`` only
+        certificates of the right roles are let in; ``keyed``: no certificate is asked for, since the methods ask for
+        keys."""
+        self._identity, self._certified = identity, identity is not None and not keyed
+        self.server = aio.server(
+            options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))],
+            interceptors=[Gatekeeper(abort)] if self._certified else [],
+        )
         self._names = ["", *services]
         self._watch: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
@@ -225,8 +261,12 @@ class Server:
 
     async def start(self, host: str, port: int, *, insecure: bool) -> int:
         """Listens and returns the port; health says NOT_SERVING."""
-        require(insecure or _is_loopback(host), "host", host, "a loopback address, or --insecure")
-        bound = self.server.add_insecure_port(f"{host}:{port}")
+        require_private(host, self._identity, insecure=insecure)
+        if self._identity is None:
+            bound = self.server.add_insecure_port(f"{host}:{port}")
+        else:
+            credentials = self._identity.server_credentials(demand=self._certified)
+            bound = self.server.add_secure_port(f"{host}:{port}", credentials)
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self.server.start()
         return bound
@@ -262,15 +302,25 @@ class Server:
             await self._health.set(name, status)
 
 
-async def is_serving(address: str, timeout_seconds: float = 1.0) -> bool:
-    """Whether the service at ``address`` says SERVING."""
-    async with channel(address) as connection:
+async def is_serving(
+    address: str, timeout_seconds: float = 1.0, trust: Trust | None = None, role: Role | None = None
+) -> bool:
+    """Whether the service at ``address`` says SERVING; ``trust`` and ``role`` as for ``channel``."""
+    async with channel(address, trust, role) as connection:
         stub: Any = health_pb2_grpc.HealthStub(connection)
         try:
             reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
         except aio.AioRpcError:
             return False
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def require_private(host: str, identity: Identity | None, *, insecure: bool) -> None:
+    """Raises ``FieldError`` for a port that others could read along on, unless that is wanted."""
+    require(
+        insecure or identity is not None or _is_loopback(host),
+        "host", host, "a loopback address, or TLS (tls_cert, tls_key, tls_ca), or --insecure",
+    )  # fmt: skip
 
 
 def _is_loopback(host: str) -> bool:

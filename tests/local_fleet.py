@@ -26,6 +26,8 @@ from paceline.engine.runner import ModelRunner, Numerics
 from paceline.loop import DeviceLoop
 from paceline.messages import Fingerprint, ModelInfo, VerifierDescription
 from paceline.rpc import Server
+from paceline.security.identity import Identity
+from paceline.security.settings import identity_of
 from verifier_service.grammar.compiler import open_compiler
 from verifier_service.service import Verifier
 from verifier_service.servicer import VerifierServicer
@@ -71,6 +73,7 @@ async def local_verifier(
     step: str = "",
     numerics: Numerics = Numerics.STANDARD,
     stall_seconds: float = 30.0,
+    identity: Identity | None = None,
 ) -> AsyncIterator[LocalVerifier]:
     """``step``: how long a forward takes at least, as ``5ms``."""
     runner, limits = ModelRunner.load(path, cache_tokens=16384, numerics=numerics), limits or Limits()
@@ -82,7 +85,7 @@ async def local_verifier(
     def describe() -> VerifierDescription:
         return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
 
-    server = Server(["paceline.v1.VerifierService"])
+    server = Server(["paceline.v1.VerifierService"], identity=identity)
     steps = DeviceLoop("step loop", verifier, on_failure=_raise)
     servicer = VerifierServicer(verifier, describe, files, lambda: steps.stalled_seconds >= stall_seconds)
     wire.add_verifier(servicer, server.server)
@@ -93,8 +96,9 @@ async def local_verifier(
 @contextlib.asynccontextmanager
 async def local_drafter(config: DrafterConfig) -> AsyncIterator[LocalDrafter]:
     loaded = load_drafter(config)
-    links = Links(loaded.drafter, config.verifiers)
-    server = Server(["paceline.v1.DrafterService"])
+    identity = identity_of(config)
+    links = Links(loaded.drafter, config.verifiers, identity=identity)
+    server = Server(["paceline.v1.DrafterService"], identity=identity)
     wire.add_drafter(DrafterServicer(loaded.drafter, links, loaded.describe), server.server)
     async with _looping(DeviceLoop("growing loop", loaded.drafter, on_failure=_raise)), _serving(server) as address:
         yield LocalDrafter(address, loaded.drafter)
@@ -110,13 +114,14 @@ async def local_gateway(
     sessions_per_verifier: int = 0,
     journal: Journal | None = None,
     failover_seconds: float = FAILOVER_SECONDS,
+    identity: Identity | None = None,
 ) -> AsyncIterator[LocalGateway]:
-    verifier_workers = [VerifierWorker(verifier.address) for verifier in verifiers]
-    drafter_workers = [DrafterWorker(drafter.address) for drafter in drafters]
+    verifier_workers = [VerifierWorker(verifier.address, identity) for verifier in verifiers]
+    drafter_workers = [DrafterWorker(drafter.address, identity) for drafter in drafters]
     gateway = Gateway(verifier_workers, drafter_workers, bounds, sessions_per_verifier, None, journal, failover_seconds)
     workers: list[VerifierWorker | DrafterWorker] = [*verifier_workers, *drafter_workers]
     await start_all(workers)
-    server = Server(["paceline.v1.GatewayService"])
+    server = Server(["paceline.v1.GatewayService"], identity=identity, keyed=callers is not None)
     wire.add_gateway(GatewayServicer(gateway, callers or Callers()), server.server)
     async with _serving(server) as address:
         while not all(worker.healthy for worker in workers):  # noqa: ASYNC110

@@ -60,7 +60,7 @@ async def test_health_follows_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_other_addresses_than_loopback_need_insecure() -> None:
-    with pytest.raises(FieldError, match=r"host = '0.0.0.0': expected a loopback address, or --insecure"):
+    with pytest.raises(FieldError, match=r"host = '0.0.0.0': expected a loopback address, or TLS .*, or --insecure"):
         await rpc.Server([]).start("0.0.0.0", 0, insecure=False)
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 from paceline import process
+from paceline.security.settings import identity_of
 from paceline.settings import parse
 from verifier_service.config import VerifierConfig
 
@@ -44,7 +45,7 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
     def stalled() -> bool:
         return steps.stalled_seconds >= config.stall_seconds
 
-    server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent)
+    server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent, identity=identity_of(config))
     servicer = VerifierServicer(verifier, describe, target.tokenizer, stalled)
     wire.add_verifier(servicer, server.server)
     steps.start()

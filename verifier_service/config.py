@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from paceline.checkpoint import check_reference
 from paceline.emulation import Pace, SyntheticAcceptance
+from paceline.security.identity import Role
+from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, check_tls
 from paceline.settings import setting
 from paceline.speculation.fields import every_error
 
@@ -15,7 +18,7 @@ class VerifierConfig:
     """Serves the target model."""
 
     target: str = setting("target checkpoint: a directory (config.json, safetensors, tokenizer.json) or a hub id")
-    host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
+    host: str = setting("address to listen on; any but loopback needs TLS or --insecure", "127.0.0.1")
     port: int = setting("port to listen on; 0 takes a free one", 50052)
     name: str = setting("name of this worker", "verifier")
     model: str = setting("name that clients ask for; empty: the checkpoint's name", "")
@@ -36,11 +39,15 @@ class VerifierConfig:
         "target's",
         "",
     )
+    tls_cert: Path | None = setting(CERTIFICATE_HELP, None)
+    tls_key: Path | None = setting(KEY_HELP, None)
+    tls_ca: Path | None = setting(CA_HELP, None)
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         with every_error() as checks:
+            check_tls(checks, self, Role.VERIFIER)
             with checks.caught():
                 check_reference("target", self.target)
             checks.require(

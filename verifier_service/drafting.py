@@ -19,6 +19,7 @@ from paceline.messages import (
     Verdicts,
     drafter_key,
 )
+from paceline.security.refusals import REFUSALS
 from paceline.speculation.estimate import Calibration
 from paceline.speculation.fields import require
 from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, DraftSource, check_columns, merge
@@ -145,6 +146,8 @@ class Drafting:
             return False
         refusal = _refusal(join, session)
         if refusal:
+            if refusal.status is Status.PERMISSION_DENIED:
+                REFUSALS.note("join", f"drafter {join.drafter_id[:64]!r}", refusal.detail)
             link.send(Verdicts(rejected=(refusal,)))
             return False
         known = session.attachments.get(join.drafter_id)

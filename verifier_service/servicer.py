@@ -5,14 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from grpc import aio
 
 from paceline import wire
 from paceline.errors import FieldError
-from paceline.messages import Pulse, Rejection, SessionEvent, Status, TokenizerFiles, Verdicts, VerifierDescription
+from paceline.messages import (
+    DraftUpdate,
+    Pulse,
+    Rejection,
+    SessionEvent,
+    Status,
+    TokenizerFiles,
+    Verdicts,
+    VerifierDescription,
+)
 from paceline.rpc import Outgoing, abort, unary
+from paceline.security.access import peer
+from paceline.security.identity import Party
+from paceline.security.refusals import REFUSALS
 from verifier_service.service import Verifier
 
 PULSE_SECONDS = 0.2
@@ -83,7 +96,7 @@ class VerifierServicer(wire.VerifierBase):
         self, requests: AsyncIterator[wire.verifier.DraftUpdate], context: aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[wire.verifier.Verdicts]:
         link: DrafterStream = Outgoing(asyncio.get_running_loop(), asyncio.current_task())
-        reader = asyncio.create_task(self._read_drafts(requests, link))
+        reader = asyncio.create_task(self._read_drafts(requests, link, peer()))
         self._drafters.add(link)
         try:
             async for batch in link:
@@ -94,12 +107,15 @@ class VerifierServicer(wire.VerifierBase):
             await _end(reader)
             self._verifier.drafter_lost(link)
 
-    async def _read_drafts(self, requests: AsyncIterator[wire.verifier.DraftUpdate], link: DrafterStream) -> None:
+    async def _read_drafts(
+        self, requests: AsyncIterator[wire.verifier.DraftUpdate], link: DrafterStream, party: Party | None
+    ) -> None:
         flooding = Backpressure()
         try:
             async for request in requests:
                 update, rejected = wire.from_draft_update(request)
-                for rejection in rejected:
+                update, disowned = _own_joins(update, party)
+                for rejection in (*rejected, *disowned):
                     self._verifier.reject_drafting(rejection, link)
                 await flooding.heard(news=self._verifier.update(update, link))
         finally:
@@ -134,6 +150,18 @@ class Backpressure:
         self._allowed -= 1
         if self._allowed < 0:
             await asyncio.sleep(-self._allowed / PATIENCE_PER_SECOND)
+
+
+def _own_joins(update: DraftUpdate, party: Party | None) -> tuple[DraftUpdate, list[Rejection]]:
+    """Without the joins under a name that is not the one in the drafter's certificate."""
+    others = [join for join in update.joins if party and join.drafter_id != party.name]
+    if not others or not party:
+        return update, []
+    for join in others:
+        REFUSALS.note("drafter", f"drafter {party.name}", f"wanted to join as {join.drafter_id[:64]!r}")
+    detail = f"drafter_id: expected {party.name}, as the certificate says"
+    rejected = [Rejection(join.session_id, Status.PERMISSION_DENIED, detail, join.epoch) for join in others]
+    return replace(update, joins=tuple(join for join in update.joins if join not in others)), rejected
 
 
 def _together(batch: Sequence[Verdicts]) -> Verdicts:

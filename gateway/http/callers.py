@@ -13,7 +13,8 @@ def admission(callers: Callers) -> Callable[[Request], None]:
     """Refuses a request whose key nobody knows; notes the caller of any other."""
 
     def admit(request: Request) -> None:
-        request.state.caller = callers.identify(request.headers.get("authorization"))
+        party = getattr(request.state, "party", None)
+        request.state.caller = callers.identify(request.headers.get("authorization"), party)
 
     return admit
 

@@ -26,6 +26,8 @@ from paceline.errors import (
     Unauthenticated,
     Unavailable,
 )
+from paceline.rpc import REFUSED
+from paceline.security.refusals import REFUSALS
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +121,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientGone, _gone)
 
 
-async def _any(_: Request, error: Exception) -> Response:
+async def _any(request: Request, error: Exception) -> Response:
+    if isinstance(error, REFUSED):
+        client = request.client
+        REFUSALS.note(error.reason, f"{client.host}:{client.port}" if client else "a client", str(error))
     return respond(failure_of(error))
 
 

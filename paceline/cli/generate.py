@@ -6,7 +6,8 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from paceline.cli.colours import Colours
@@ -14,17 +15,41 @@ from paceline.cli.fleet import fleet_topology
 from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
 from paceline.messages import Chunk, Completion, Generate
+from paceline.security.identity import Identity, Trust
+from paceline.speculation.fields import require
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that is running already, and what it wants to see."""
+
+    address: str
+    api_key: str | None = None
+    trust: Trust | None = None
+
+
+def client_trust(ca: Path | None, certificate: Path | None, key: Path | None) -> Trust | None:
+    """Raises ``FieldError`` for files that do not go together; None: no TLS."""
+    both = (certificate is None) is (key is None)
+    require(both, "tls_key", key and str(key), "a key and its certificate (tls_cert), or neither")
+    require(certificate is None or ca is not None, "tls_ca", None, "an authority's certificates, with tls_cert")
+    for name, file in (("tls_ca", ca), ("tls_cert", certificate), ("tls_key", key)):
+        require(file is None or file.is_file(), name, file and str(file), "a file")
+    return Identity.of(certificate, key, ca) or (Trust(ca) if ca else None)
 
 
 async def run_generate(
-    request: Generate, gateway: str | None, target: str | None, draft: str | None, *, api_key: str | None, as_json: bool
+    request: Generate, gateway: Gateway | None, target: str | None, draft: str | None, *, as_json: bool
 ) -> None:
     """Streams the text to standard output, coloured by who guessed each token if that is a terminal, or prints one JSON
     object."""
     colours = Colours.of(sys.stdout)
     if colours.on and not as_json:
         request = replace(request, speculation=replace(request.speculation, events=True))
-    async with _gateway(gateway, target, draft) as address, GatewayClient(address, api_key) as client:
+    async with (
+        _gateway(gateway, target, draft) as found,
+        GatewayClient(found.address, found.api_key, found.trust) as client,
+    ):
         chunks: list[Chunk] = []
         async for chunk in client.generate(request):
             chunks.append(chunk)
@@ -45,13 +70,13 @@ def painted(chunk: Chunk, colours: Colours) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _gateway(address: str | None, target: str | None, draft: str | None) -> AsyncIterator[str]:
-    if address is not None:
-        yield address
+async def _gateway(given: Gateway | None, target: str | None, draft: str | None) -> AsyncIterator[Gateway]:
+    if given is not None:
+        yield given
         return
     topology = fleet_topology(None, target, draft)
     async with LocalCluster(replace(topology, gateway=replace(topology.gateway, http=-1))) as cluster:
-        yield cluster.gateway_address
+        yield Gateway(cluster.gateway_address)
 
 
 def summarize(chunks: list[Chunk]) -> dict[str, Any]:

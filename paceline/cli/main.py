@@ -13,6 +13,7 @@ import grpc
 import typer
 
 from paceline import __version__
+from paceline.cli.certs import certs
 from paceline.cli.config import config
 from paceline.cli.keys import keys
 from paceline.errors import FieldError, PacelineError
@@ -32,6 +33,7 @@ datastore = typer.Typer(no_args_is_help=True, help="Texts of your own that draft
 app.add_typer(datastore, name="datastore")
 app.add_typer(config, name="config")
 app.add_typer(keys, name="keys")
+app.add_typer(certs, name="certs")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -64,12 +66,19 @@ def generate(
         str | None,
         typer.Option(help="For a gateway that asks for one.", envvar="PACELINE_API_KEY", show_default=False),
     ] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="TLS: whose certificates are believed.", envvar="PACELINE_TLS_CA")
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Our own, for a gateway without keys.", envvar="PACELINE_TLS_CERT")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The key of our certificate.", envvar="PACELINE_TLS_KEY")] = None,
     target: Target = None,
     draft: Draft = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on one line instead of text.")] = False,
 ) -> None:
     """Continue PROMPT."""
-    from paceline.cli.generate import run_generate
+    from paceline.cli.generate import Gateway, client_trust, run_generate
     from paceline.messages import Generate
 
     text = sys.stdin.read() if prompt == "-" else prompt
@@ -80,7 +89,12 @@ def generate(
         speculation = SpeculationParameters(mode=mode, shape=shape)
         return Generate(model=model, text=text, sampling=sampling, speculation=speculation, seed=seed)
 
-    _run(lambda: run_async(run_generate(request(), gateway, target, draft, api_key=api_key, as_json=json)))
+    def work() -> None:
+        trust = client_trust(tls_ca, tls_cert, tls_key)
+        end = Gateway(gateway, api_key, trust) if gateway else None
+        run_async(run_generate(request(), end, target, draft, as_json=json))
+
+    _run(work)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from paceline.cli.fleet import fleet_topology
 from paceline.cluster.check import check_machine
 from paceline.cluster.findings import Findings
 from paceline.cluster.local import (
+    api_keys_arguments,
     drafter_arguments,
     gateway_arguments,
     replica_names,
@@ -37,7 +38,9 @@ from verifier_service.config import VerifierConfig
 ANY_ADDRESS = "127.0.0.1:0"
 """Stands for one that is known only when the worker is there."""
 CONFIGS: Mapping[str, type[Any]] = {"gateway": GatewayConfig, "verifier": VerifierConfig, "drafter": DrafterConfig}
-_GATEWAY_KEYS = {"port": "gateway.grpc", "http_port": "gateway.http", "redis": "redis"}
+_GATEWAY_KEYS = {
+    "port": "gateway.grpc", "http_port": "gateway.http", "api_keys": "gateway.api_keys", "redis": "redis",
+}  # fmt: skip
 """Keys of the topology by the gateway's field that they set."""
 
 
@@ -114,7 +117,7 @@ def sample_services(sections: Sections) -> Iterator[Planned]:
         arguments = drafter_arguments(drafters, [ANY_ADDRESS], name, sections.redis)
         yield Planned(name, "drafter", arguments, _keys(f"drafters.{name}", drafters, arguments))
     arguments = gateway_arguments([ANY_ADDRESS], [], sections.gateway.http, sections.redis)
-    arguments += ["--port", str(sections.gateway.grpc)]
+    arguments += ["--port", str(sections.gateway.grpc), *api_keys_arguments(sections.gateway)]
     yield Planned("gateway", "gateway", arguments, _GATEWAY_KEYS)
 
 

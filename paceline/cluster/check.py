@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from paceline.cluster.check_files import check_files
+from paceline.cluster.check_files import check_certificates, check_files
 from paceline.cluster.findings import Findings
 from paceline.cluster.topology import PORTS, DrafterPool, GatewayPool, Sections, VerifierPool
 
@@ -39,6 +39,8 @@ def check_machine(sections: Sections) -> Findings:
     _check_ports(sections.gateway, findings)
     _check_devices(sections, findings)
     check_files(sections, findings)
+    if sections.tls is not None:
+        check_certificates(sections.tls, findings)
     _check_values(sections, findings)
     _check_use(sections, findings)
     return findings

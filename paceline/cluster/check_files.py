@@ -10,6 +10,7 @@ from paceline.checkpoint import HUB_ID, TOKENIZER, check_reference, tokenizer_ha
 from paceline.cluster.findings import Findings
 from paceline.cluster.topology import MODEL_KINDS, DrafterPool, ModelRoute, Sections
 from paceline.errors import FieldError
+from paceline.security.identity import OPERATOR, Identity
 from paceline.segments import read_segments
 
 _UNCHECKED = "a hub id, not checked: nothing is downloaded here"
@@ -31,6 +32,13 @@ def check_files(sections: Sections, findings: Findings) -> None:
         for name in model.drafters:
             if name in sections.drafters:
                 _check_vocabulary(f"drafters.{name}", sections.drafters[name], model, findings)
+
+
+def check_certificates(directory: str, findings: Findings) -> None:
+    """Notes a folder that is none of certificates; each service checks its own when it starts."""
+    identity = Identity.within(Path(directory), OPERATOR)
+    if not (identity.ca.is_file() and identity.certificate.is_file()):
+        findings.error("tls", directory, "what 'paceline certs init' wrote")
 
 
 def _check_checkpoint(key: str, reference: str, findings: Findings) -> None:

@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 
 from paceline import rpc
-from paceline.cluster.topology import MODEL_KINDS, DrafterPool, ModelRoute, Topology, VerifierPool
+from paceline.cluster.topology import MODEL_KINDS, DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
 from paceline.errors import Unavailable
 from paceline.process import PASSIVE_WAITING
+from paceline.security.identity import OPERATOR, Identity, Party, Role
 from paceline.settings.flags import flag
 
 START_TIMEOUT_SECONDS = 120.0
@@ -36,6 +37,7 @@ class Worker:
     """A child process and the address that it serves."""
 
     name: str
+    role: Role
     address: str
     process: subprocess.Popen[bytes]
     log: Path | None
@@ -151,14 +153,15 @@ class LocalCluster:
                 start_new_session=True,
             )
         address = f"127.0.0.1:{reservation.port}"
-        self.workers.append(Worker(name, address, process, log))
+        self.workers.append(Worker(name, role_of(module), address, process, log))
         return address
 
     async def _wait_until_serving(self) -> None:
         patience = self._start_timeout_seconds
         deadline = time.monotonic() + patience
         for worker in self.workers:
-            while not await rpc.is_serving(worker.address):
+            trust = operator_identity(self.topology)
+            while not await rpc.is_serving(worker.address, trust=trust, role=worker.role):
                 status = worker.process.poll()
                 if status is not None:
                     raise Unavailable(
@@ -175,6 +178,7 @@ Spawn = Callable[[str, str, Sequence[str], int], str]
 
 def start_all(topology: Topology, spawn: Spawn, *, free_ports: bool, http_port: int) -> str:
     """Spawns every worker of a fleet, what is dialled before what dials it; returns the gateway's address."""
+    spawn = _with_tls(spawn, topology)
     drafter_addresses: list[str] = []
     verifier_addresses: list[str] = []
     served: dict[str, list[str]] = {}
@@ -194,7 +198,36 @@ def start_all(topology: Topology, spawn: Spawn, *, free_ports: bool, http_port: 
             for name in replica_names(pool_name, drafters.replicas)
         ]
     arguments = gateway_arguments(verifier_addresses, drafter_addresses, http_port, topology.redis)
+    arguments += api_keys_arguments(topology.gateway)
     return spawn("gateway", "gateway", arguments, 0 if free_ports else topology.gateway.grpc)
+
+
+def _with_tls(spawn: Spawn, topology: Topology) -> Spawn:
+    """The same, with each worker's own certificate where the fleet has certificates."""
+    directory = topology.tls
+    if directory is None:
+        return spawn
+
+    def spawn_with_tls(name: str, module: str, arguments: Sequence[str], port: int) -> str:
+        return spawn(name, module, [*arguments, *_tls(Path(directory), Party(role_of(module), name))], port)
+
+    return spawn_with_tls
+
+
+def _tls(directory: Path, party: Party) -> list[str]:
+    identity = Identity.within(directory, party)
+    files = {"--tls-cert": identity.certificate, "--tls-key": identity.key, "--tls-ca": identity.ca}
+    return [word for name, file in files.items() for word in (name, str(file))]
+
+
+def role_of(module: str) -> Role:
+    """The role of a service, by the module that is run."""
+    return Role(module.removesuffix("_service"))
+
+
+def operator_identity(topology: Topology) -> Identity | None:
+    """Whose certificate looks whether a fleet serves; None where it has none."""
+    return Identity.within(Path(topology.tls), OPERATOR) if topology.tls else None
 
 
 def verifiers_name(topology: Topology, model: ModelRoute) -> str:
@@ -224,6 +257,11 @@ def gateway_arguments(
     """Flags of a gateway."""
     arguments = ["--verifiers", ",".join(verifiers), "--http-port", str(http_port), *_redis(redis)]
     return [*arguments, "--drafters", ",".join(drafters)] if drafters else arguments
+
+
+def api_keys_arguments(pool: GatewayPool) -> list[str]:
+    """The gateway's flag for its file of keys, if it asks for keys."""
+    return ["--api-keys", pool.api_keys] if pool.api_keys else []
 
 
 def replica_names(name: str, replicas: int) -> list[str]:

@@ -70,23 +70,26 @@ class ModelRoute:
 
 @dataclass(frozen=True)
 class GatewayPool:
-    """Ports of the gateway; 0 takes a free one, -1 for ``http`` does without."""
+    """Ports of the gateway, 0 takes a free one, -1 for ``http`` does without; and the file of keys that are let in."""
 
     grpc: int = 50051
     http: int = 8000
     replicas: int = 1
+    api_keys: str = ""
 
 
 @dataclass(frozen=True)
 class Sections:
     """The parts of a topology, each in itself well-formed. ``redis`` carries what finished sessions said to suffix
-    drafters; None: each knows its own sessions."""
+    drafters; None: each knows its own sessions. ``tls`` is a directory that ``paceline certs init`` has
+    written; None: no TLS."""
 
     models: tuple[ModelRoute, ...]
     verifiers: dict[str, VerifierPool]
     drafters: dict[str, DrafterPool] = field(default_factory=dict)
     gateway: GatewayPool = field(default_factory=GatewayPool)
     redis: str | None = None
+    tls: str | None = None
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def read_sections(data: Any) -> tuple[Sections, list[FieldError]]:
         drafters=reader.parts(DrafterPool, "drafters", top.get("drafters") or {}),
         gateway=reader.part(GatewayPool, "gateway", top.get("gateway") or {}),
         redis=reader.value("redis", top.get("redis"), str | None, None),
+        tls=reader.value("tls", top.get("tls"), str | None, None),
     )
     return sections, [*reader.errors, *_misfits(sections, {error.field for error in reader.errors})]
 

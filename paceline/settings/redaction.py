@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 REDACTED = "(redacted)"
-_SECRET_NAME = re.compile(r"(.*_)?(key|secret|token|password)")
+_SECRET_NAME = re.compile(r"(?!tls_key)(.*_)?(key|secret|token|password)")  # tls_key is where a key lies
 _URL_PASSWORD = re.compile(r"(?<=://)([^/?#\s]*?):([^/?#\s]*)@")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from paceline.cli.certs import run_init
 from paceline.cluster import check
 from paceline.cluster.check import check_machine
 from paceline.cluster.findings import Findings
@@ -51,6 +53,13 @@ def test_a_port_that_somebody_listens_on_is_not_free() -> None:
 
 def test_a_port_that_cannot_be_is_left_to_the_topology() -> None:
     assert found(fleet(gateway=GatewayPool(grpc=70000, http=-1))) == ([], [])
+
+
+def test_certificates_are_looked_for(tmp_path: Path) -> None:
+    sections = replace(fleet(), tls=str(tmp_path))
+    assert found(sections) == ([f"tls = {str(tmp_path)!r}: expected what 'paceline certs init' wrote"], [])
+    run_init(tmp_path, None, ["localhost"], 1)
+    assert found(sections) == ([], [])
 
 
 def test_devices_are_asked_for() -> None:

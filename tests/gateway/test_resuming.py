@@ -25,6 +25,7 @@ from paceline.embedded import TARGET
 from paceline.engine.runner import Numerics
 from paceline.errors import FieldError, PermissionDenied
 from paceline.messages import Chunk, FinishReason, Generate
+from paceline.security.refusals import REFUSALS
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from tests.gateway.test_serving import until
@@ -159,10 +160,23 @@ async def test_whoever_resumes_takes_the_session_over(two: Two, at: int) -> None
 
 
 async def test_another_tenants_token_is_refused(two: Two) -> None:
-    begun = await first_chunks(two.alice[0], REQUEST, 5)
+    begun, before = await first_chunks(two.alice[0], REQUEST, 5), REFUSALS.by_reason().get("resume_token", 0)
     with pytest.raises(aio.AioRpcError, match="another caller's") as caught:
         await collect(two.bob.resume(begun[-1].resume_token))
     assert code(caught) is grpc.StatusCode.PERMISSION_DENIED
+    assert REFUSALS.by_reason()["resume_token"] == before + 1
+
+
+async def test_nobody_ends_another_tenants_session(two: Two) -> None:
+    going = two.alice[1].generate(REQUEST)
+    session_id = (await anext(going)).session_id
+    with pytest.raises(aio.AioRpcError) as caught:
+        await two.bob.abort(session_id)
+    assert code(caught) is grpc.StatusCode.NOT_FOUND
+    await two.alice[1].abort(session_id)
+    done = (await collect(going))[-1].completion
+    assert done is not None
+    assert done.finish_reason is FinishReason.ABORT
 
 
 def changed(token: ResumeToken, length: int = 0, prefix_hash: int = 0) -> ResumeToken:
