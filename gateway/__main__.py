@@ -1,4 +1,4 @@
-"""``python -m gateway --verifiers ADDRESS --drafters ADDRESS``: wires the gateway together and serves it."""
+"""``python -m gateway --verifiers ADDRESS --drafters ADDRESS``, or ``--redis URL``: wires the gateway together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from gateway.callers import Callers
@@ -34,24 +35,45 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     callers = Callers.load(config.api_keys) if config.api_keys else Callers()
     verifiers = [VerifierWorker(address) for address in config.verifiers]
     drafters = [DrafterWorker(address) for address in config.drafters]
-    workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
-    await start_all(workers)
+    configured: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
+    await start_all(configured)
     publisher = await _publisher(config)
     publish = publisher.publish if publisher else None
     gateway = Gateway(verifiers, drafters, config.bounds, config.sessions_per_verifier, publish)
+    async with AsyncExitStack() as stack:
+        await _follow_registry(gateway, config, stack)
+        await _serve(gateway, callers, config, stop)
+    if publisher:
+        await publisher.close()
+    await asyncio.gather(*(worker.close() for worker in configured))
+
+
+async def _serve(gateway: Gateway, callers: Callers, config: GatewayConfig, stop: asyncio.Event) -> None:
     server = Server(["paceline.v1.GatewayService"], reserved=config.exit_with_parent)
     wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
     http = await _serve_http(gateway, callers, config) if config.http_port >= 0 else None
-    await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
-    await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
+    await _until(lambda: any(worker.healthy for worker in gateway.verifiers), stop, timeout_seconds=None)
+    await _until(lambda: all(worker.healthy for worker in gateway.drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready()
     logger.info("%s serves gRPC on %s:%d", config.name, config.host, port)
     await stop.wait()
     await asyncio.gather(server.stop(), *([http.stop()] if http else []))
-    if publisher:
-        await publisher.close()
-    await asyncio.gather(*(worker.close() for worker in workers))
+
+
+async def _follow_registry(gateway: Gateway, config: GatewayConfig, stack: AsyncExitStack) -> None:
+    """For as long as ``stack`` is open the fleet has whoever is announced."""
+    if config.redis is None:
+        return
+    from gateway.membership import Membership
+    from paceline.cluster.announcing import ROLES
+    from paceline.cluster.registry import Watcher
+
+    membership = Membership(gateway.fleet)
+    watcher = Watcher(config.redis, ROLES, membership.follow)
+    stack.push_async_callback(membership.close)
+    stack.push_async_callback(watcher.close)
+    await watcher.start()
 
 
 async def _publisher(config: GatewayConfig) -> TextPublisher | None:

@@ -12,10 +12,12 @@ from paceline.speculation.fields import every_error
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """Serves clients from the workers of a fixed topology."""
+    """Serves clients from workers that it is told of, by address or by Redis."""
 
-    verifiers: tuple[str, ...] = setting("addresses of the verifiers, separated by commas")
-    drafters: tuple[str, ...] = setting("addresses of the drafters, separated by commas", ())
+    verifiers: tuple[str, ...] = setting(
+        "addresses of verifiers, separated by commas, beside those that redis knows", ()
+    )
+    drafters: tuple[str, ...] = setting("addresses of drafters, likewise", ())
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
     port: int = setting("gRPC port; 0 takes a free one", 50051)
     http_port: int = setting("port of the OpenAI-compatible HTTP face; 0 takes a free one, -1 is off", 8000)
@@ -25,13 +27,16 @@ class GatewayConfig:
     queue_tokens: int = setting("tokens that they may have, prompts and max_tokens together", Bounds.tokens)
     queue_seconds: float = setting("longest wait; who would wait longer is refused at once", Bounds.wait_seconds)
     sessions_per_verifier: int = setting("sessions that run at a verifier, at most; 0: as many as it takes", 0)
-    redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
+    redis: str | None = setting(
+        "URL of the fleet's Redis: workers are found and finished texts published for suffix drafters", None
+    )
     insecure: bool = setting("serve without TLS on other addresses than loopback", False)
     exit_with_parent: bool = setting("a parent holds our port; stop when standard input closes", False)
 
     def __post_init__(self) -> None:
         with every_error() as checks:
-            checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
+            known = bool(self.verifiers) or self.redis is not None
+            checks.require(known, "verifiers", "", "at least one address, or --redis")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
             checks.require(-1 <= self.http_port < 65536, "http_port", self.http_port, "-1 (off) to 65535")
             most = self.sessions_per_verifier

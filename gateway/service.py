@@ -23,7 +23,7 @@ Publish = Callable[[str, OpenSession, Sequence[int]], None]
 
 
 class Gateway:
-    """Admits requests and routes them to workers of a fixed topology."""
+    """Admits requests and routes them to the workers of its fleet."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Gateway:
         self.admission = Admission(bounds or Bounds(), self.fleet.slots)
         self.fleet.watch(self._fleet_changed)
         self._publish = publish
-        self._coordinator = Coordinator(drafters)
+        self._coordinator = Coordinator(self.drafters)
         self._running: dict[str, Running] = {}
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ class Gateway:
         return self.fleet.models()
 
     def workers(self) -> list[Worker]:
-        """All workers of the topology, reachable or not."""
+        """All workers that are known, reachable or not."""
         return self.fleet.rows()
 
     # -- a session's life ----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import grpc
 from grpc import aio
@@ -13,7 +14,7 @@ from grpc import aio
 from gateway.mailbox import Mailbox
 from gateway.text import TextCodec
 from paceline import rpc, wire
-from paceline.errors import Unavailable
+from paceline.errors import Fenced, Unavailable
 from paceline.messages import (
     Attach,
     Attached,
@@ -31,6 +32,9 @@ DESCRIBE_TIMEOUT_SECONDS = 2.0
 DESCRIBE_SECONDS = 1.0
 """Between two looks at what a worker has to do for others."""
 
+Outdated = Callable[[str, int], bool]
+"""Whether a newer incarnation than this one has started under the name; such a one is not listened to."""
+
 
 class VerifierWorker:
     """One verifier: its description, its tokenizer, and the stream that carries all our sessions there."""
@@ -44,6 +48,8 @@ class VerifierWorker:
         """Sessions of other gateways there, when it was last asked."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when it may take more sessions than before, or none."""
+        self.outdated: Outdated = lambda *_: False
+        self._stream: aio.StreamStreamCall[Any, Any] | None = None
         self._channel = rpc.channel(address)
         self._stub = wire.verifier_stub(self._channel)
         self._commands: rpc.Outgoing[DecodeCommand] | None = None
@@ -82,6 +88,12 @@ class VerifierWorker:
             raise Unavailable(f"verifier {self.address} is not connected")
         self._commands.send(command)
 
+    def drop(self, reason: str) -> None:
+        """Breaks the stream that there is, whoever is at its other end."""
+        logger.warning("verifier %s: its stream is dropped, %s", self.address, reason)
+        if self._stream is not None:
+            self._stream.cancel()
+
     def forget(self, session_id: str) -> None:
         """Its events are no longer wanted."""
         self._sessions.pop(session_id, None)
@@ -94,6 +106,8 @@ class VerifierWorker:
             except aio.AioRpcError as error:
                 if self.healthy:
                     logger.warning("verifier %s: %s", self.address, error.details())
+            except Fenced as error:
+                logger.debug("verifier %s: %s", self.address, error)
             except asyncio.CancelledError:
                 if self._closing:  # else gRPC has cancelled its own call
                     raise
@@ -106,6 +120,8 @@ class VerifierWorker:
     async def _learn(self) -> None:
         described = await self._stub.Describe(wire.verifier.DescribeVerifierRequest(), timeout=DESCRIBE_TIMEOUT_SECONDS)
         description = wire.from_verifier_description(described)
+        if self.outdated(description.verifier_id, description.incarnation):
+            raise Fenced(f"{description.verifier_id} has been replaced")
         have = self.codec.hash if self.codec else ""
         if self.codec is None or have != description.model.tokenizer_hash:
             request = wire.verifier.GetTokenizerRequest()
@@ -115,7 +131,7 @@ class VerifierWorker:
 
     async def _decode(self) -> None:
         commands: rpc.Outgoing[DecodeCommand] = rpc.Outgoing(asyncio.get_running_loop())
-        stream = self._stub.Decode(_requests(commands))
+        self._stream = stream = self._stub.Decode(_requests(commands))
         await stream.wait_for_connection()
         self._commands, self.healthy = commands, True
         self.on_change()
@@ -168,6 +184,7 @@ class DrafterWorker:
         self.healthy = False
         self.attached = 0
         """Our sessions there."""
+        self.outdated: Outdated = lambda *_: False
         self._channel = rpc.channel(address)
         self._stub = wire.drafter_stub(self._channel)
         self._task: asyncio.Task[None] | None = None
@@ -204,7 +221,8 @@ class DrafterWorker:
                 reply = await self._stub.Describe(
                     wire.drafter.DescribeDrafterRequest(), timeout=DESCRIBE_TIMEOUT_SECONDS
                 )
-                self.description, self.healthy = wire.from_drafter_description(reply), True
+                self.description = known = wire.from_drafter_description(reply)
+                self.healthy = not self.outdated(known.drafter_id, known.incarnation)
             except aio.AioRpcError:
                 self.healthy = False
             except Exception:

@@ -7,6 +7,7 @@ from paceline.speculation.fields import FieldError
 __all__ = [
     "DataLoss",
     "FailedPrecondition",
+    "Fenced",
     "FieldError",
     "NotFound",
     "OutOfBlocks",
@@ -39,6 +40,10 @@ class NotFound(PacelineError):
 
 class FailedPrecondition(PacelineError):
     """The request is well-formed, but not here or not now."""
+
+
+class Fenced(PacelineError):
+    """Another worker has started under our name since; whoever is fenced must not serve on."""
 
 
 class PermissionDenied(PacelineError):

@@ -56,7 +56,7 @@ class LocalGateway:
 
 @contextlib.asynccontextmanager
 async def local_verifier(
-    path: Path, name: str = "target", limits: Limits | None = None, step: str = ""
+    path: Path, name: str = "target", limits: Limits | None = None, step: str = "", incarnation: int = 0
 ) -> AsyncIterator[LocalVerifier]:
     """``step``: how long a forward takes at least, as ``5ms``."""
     runner, limits = ModelRunner.load(path, cache_tokens=16384), limits or Limits()
@@ -65,11 +65,12 @@ async def local_verifier(
     verifier = Verifier(runner, info, limits)
 
     def describe() -> VerifierDescription:
-        return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
+        load = verifier.load()
+        return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *load, incarnation=incarnation)
 
     server = Server(["paceline.v1.VerifierService"])
     wire.add_verifier(VerifierServicer(verifier, describe, read_tokenizer(path)), server.server)
-    async with _looping(DeviceLoop("step loop", verifier, on_failure=_raise)), _serving(server) as address:
+    async with _looping(DeviceLoop("step loop", verifier, on_failure=_raise)), serving(server) as address:
         yield LocalVerifier(address, verifier)
 
 
@@ -79,7 +80,7 @@ async def local_drafter(config: DrafterConfig) -> AsyncIterator[LocalDrafter]:
     links = Links(loaded.drafter, config.verifiers)
     server = Server(["paceline.v1.DrafterService"])
     wire.add_drafter(DrafterServicer(loaded.drafter, links, loaded.describe), server.server)
-    async with _looping(DeviceLoop("growing loop", loaded.drafter, on_failure=_raise)), _serving(server) as address:
+    async with _looping(DeviceLoop("growing loop", loaded.drafter, on_failure=_raise)), serving(server) as address:
         yield LocalDrafter(address, loaded.drafter)
         await links.close()
 
@@ -99,7 +100,7 @@ async def local_gateway(
     await start_all(workers)
     server = Server(["paceline.v1.GatewayService"])
     wire.add_gateway(GatewayServicer(gateway, callers or Callers()), server.server)
-    async with _serving(server) as address:
+    async with serving(server) as address:
         while not all(worker.healthy for worker in workers):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         yield LocalGateway(address, gateway)
@@ -107,7 +108,7 @@ async def local_gateway(
 
 
 @contextlib.asynccontextmanager
-async def _serving(server: Server) -> AsyncIterator[str]:
+async def serving(server: Server) -> AsyncIterator[str]:
     port = await server.start("127.0.0.1", 0, insecure=False)
     await server.ready()
     try:

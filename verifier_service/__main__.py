@@ -8,6 +8,7 @@ import sys
 import time
 
 from paceline import process
+from paceline.cluster.announcing import VERIFIER, Announcement, announced, claim
 from paceline.settings import parse
 from verifier_service.config import VerifierConfig
 
@@ -32,10 +33,16 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
     synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
     verifier = Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic, compiler=target.compiler)
 
+    incarnation = await claim(config.redis, VERIFIER, config.name)
+
     def describe() -> VerifierDescription:
-        running, waiting, free, total = verifier.load()
         return VerifierDescription(
-            config.name, target.info, target.fingerprint, config.max_sessions, running, waiting, free, total
+            config.name,
+            target.info,
+            target.fingerprint,
+            config.max_sessions,
+            *verifier.load(),
+            incarnation=incarnation,
         )
 
     server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent)
@@ -53,7 +60,10 @@ async def serve(config: VerifierConfig, stop: asyncio.Event) -> None:
         port,
         time.monotonic() - started,
     )
-    await stop.wait()
+    address = config.advertise or f"{config.host}:{port}"
+    said = Announcement(config.name, VERIFIER, address, incarnation, target.info.name)
+    async with announced(config.redis, said, failure.report):
+        await stop.wait()
     await server.stop()
     await asyncio.to_thread(steps.stop)
     failure.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.checkpoint import check_reference
+from paceline.cluster.announcing import check_announcing
 from paceline.emulation import Pace, SyntheticAcceptance
 from paceline.settings import setting
 from paceline.speculation.fields import every_error
@@ -17,7 +18,9 @@ class VerifierConfig:
     target: str = setting("target checkpoint: a directory (config.json, safetensors, tokenizer.json) or a hub id")
     host: str = setting("address to listen on; any but loopback needs --insecure", "127.0.0.1")
     port: int = setting("port to listen on; 0 takes a free one", 50052)
-    name: str = setting("name of this worker", "verifier")
+    name: str = setting("name of this worker; with redis nobody else's", "verifier")
+    redis: str | None = setting("URL of the fleet's Redis, where this verifier announces itself", None)
+    advertise: str = setting("address to announce; empty: host and port", "")
     model: str = setting("name that clients ask for; empty: the checkpoint's name", "")
     device: str = setting("torch device", "cpu")
     dtype: str = setting("float32, bfloat16 or float16", "float32")
@@ -50,6 +53,7 @@ class VerifierConfig:
             checks.require(self.stall_seconds > 0, "stall_seconds", self.stall_seconds, "more than 0")
             checks.require(self.max_rows >= self.max_sessions, "max_rows", self.max_rows, "at least max_sessions")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+            check_announcing(checks, self.redis, self.host, self.advertise)
             with checks.caught():
                 Pace.parse(self.emulate_step_time)
             with checks.caught():
