@@ -8,33 +8,36 @@ import signal
 import typer
 
 from paceline.cluster.local import LocalCluster
+from paceline.cluster.supervisor import Supervisor
 from paceline.cluster.topology import Topology
-from paceline.errors import Unavailable
+
+LOOK_SECONDS = 0.25
 
 
 async def run_up(topology: Topology) -> None:
-    """Starts the fleet, says where it is, and watches it."""
+    """Starts the fleet, says where it is, and keeps its workers alive."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with LocalCluster(topology, show_logs=True, free_ports=False) as cluster:
-        grpc, http = cluster.gateway_address, cluster.http_address
-        typer.echo(f"gRPC on {grpc}: paceline generate 'def ' --gateway {grpc}")
-        if http:
-            body = '{"prompt": "def ", "max_tokens": 32}'
-            typer.echo(
-                f"HTTP on {http}: curl http://{http}/v1/completions -H 'Content-Type: application/json' -d '{body}'"
-            )
+        _say_where(cluster)
+        supervisor = Supervisor(cluster.workers, lambda said: typer.echo(f"paceline: {said}", err=True))
         while not stop.is_set():
-            for worker in cluster.workers:
-                if worker.process.poll() is not None:
-                    raise Unavailable(f"{worker.name} ended with status {worker.process.returncode}")
+            supervisor.look()
             await _pause(stop)
     typer.echo("stopped")
 
 
+def _say_where(cluster: LocalCluster) -> None:
+    for grpc in cluster.gateway_addresses:
+        typer.echo(f"gRPC on {grpc}: paceline generate 'def ' --gateway {grpc}")
+    body = '{"prompt": "def ", "max_tokens": 32}'
+    for http in cluster.http_addresses:
+        typer.echo(f"HTTP on {http}: curl http://{http}/v1/completions -H 'Content-Type: application/json' -d '{body}'")
+
+
 async def _pause(stop: asyncio.Event) -> None:
     try:
-        await asyncio.wait_for(stop.wait(), timeout=0.5)
+        await asyncio.wait_for(stop.wait(), timeout=LOOK_SECONDS)
     except TimeoutError:
         return

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from paceline.cli.main import app
 from paceline.cli.services import CONFIGS, Planned, planned_services
-from paceline.cluster.local import LocalCluster
+from paceline.cluster.local import LocalCluster, http_ports
 from paceline.cluster.topology import read_topology
 from paceline.embedded import DRAFT, TARGET
 from paceline.settings import parse
@@ -136,7 +136,7 @@ def test_what_is_shown_is_what_up_starts(file: Path, monkeypatch: pytest.MonkeyP
         return "127.0.0.1:0"
 
     monkeypatch.setattr(LocalCluster, "_spawn", note)
-    monkeypatch.setattr(LocalCluster, "_reserve_http", lambda cluster: cluster.topology.gateway.http)
+    monkeypatch.setattr(LocalCluster, "_reserve_http", lambda cluster: http_ports(cluster.topology.gateway))
     cluster = LocalCluster(read_topology(file), free_ports=False)
     cluster._start()
     cluster._directory.cleanup()

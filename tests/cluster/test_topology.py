@@ -110,7 +110,7 @@ def test_drafters_get_what_their_pool_sets() -> None:
     data = good()
     data["drafters"]["lookup"] = {"kind": "suffix", "memory_tokens": 5000, "suffix_decoding_min_token_prob": 0}
     pool = parse_topology(data).drafters["lookup"]
-    arguments = drafter_arguments(pool, ["a:1"], "lookup", None)
+    arguments = drafter_arguments(pool, ["a:1"], "lookup", None, ["m"])
     flags = ["--kind", "suffix", "--memory-tokens", "5000", "--suffix-decoding-min-token-prob", "0.0"]
     assert arguments == ["--verifiers", "a:1", *flags, "--name", "lookup"]
     config = parse(DrafterConfig, arguments, "x")
