@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from drafter_service.config import DrafterConfig
 from paceline import process
+from paceline.cluster.announcing import DRAFTER, VERIFIER, Announcement, announced, claim
 from paceline.security.settings import identity_of
 from paceline.settings import parse
+
+if TYPE_CHECKING:
+    from drafter_service.links import Links
 
 logger = logging.getLogger("drafter_service")
 
@@ -27,18 +35,24 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
     failure = process.Failure(stop)
     loaded = await asyncio.to_thread(load_drafter, config)
     drafter = loaded.drafter
+    drafter.incarnation = await claim(config.redis, DRAFTER, config.worker_name)
     identity = identity_of(config)
     links = Links(drafter, config.verifiers, EmulatedLink.parse(config.emulate_link), identity)
     growing = DeviceLoop("growing loop", drafter, on_failure=failure.report)
     server = Server(["paceline.v1.DrafterService"], reserved=config.exit_with_parent, identity=identity)
-    wire.add_drafter(DrafterServicer(drafter, links, loaded.describe), server.server)
+    servicer = DrafterServicer(drafter, links, lambda: replace(loaded.describe(), verifiers=links.allowed))
+    wire.add_drafter(servicer, server.server)
     growing.start()
     if loaded.reader:
         await loaded.reader.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready(lambda: growing.stalled_seconds < config.stall_seconds)
     logger.info("%s (%s) drafts on %s:%d", config.worker_name, config.kind, config.host, port)
-    await stop.wait()
+    said = Announcement(config.worker_name, DRAFTER, config.advertise or f"{config.host}:{port}", drafter.incarnation)
+    async with AsyncExitStack() as stack:
+        await _follow_verifiers(config, links, stack)
+        await stack.enter_async_context(announced(config.redis, said, failure.report))
+        await stop.wait()
     await server.drain()
     drafter.drain()
     await stop.grace(config.drain_seconds, lambda: drafter.attached_sessions == 0)
@@ -49,6 +63,20 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
         await loaded.reader.close()
     await asyncio.to_thread(drafter.kind.stop)
     failure.check()
+
+
+async def _follow_verifiers(config: DrafterConfig, links: Links, stack: AsyncExitStack) -> None:
+    """Lets the links know of announced verifiers for as long as ``stack`` is open."""
+    if config.redis is None:
+        return
+    from paceline.cluster.registry import Watcher
+
+    async def take(known: Sequence[Announcement]) -> None:
+        links.announced(each.address for each in known if not config.models or each.model in config.models)
+
+    watcher = Watcher(config.redis, [VERIFIER], take)
+    await watcher.start()
+    stack.push_async_callback(watcher.close)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paceline.checkpoint import check_reference
+from paceline.cluster.announcing import check_announcing
 from paceline.emulation import EmulatedLink, Pace
 from paceline.security.identity import Role
 from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, check_tls
@@ -21,7 +22,12 @@ class DrafterConfig:
     """Drafts candidate trees for the verifiers of its topology."""
 
     kind: str = setting("one of " + ", ".join(KINDS))
-    verifiers: tuple[str, ...] = setting("addresses that it may draft for, separated by commas")
+    verifiers: tuple[str, ...] = setting(
+        "addresses that it may draft for, separated by commas, beside those that redis knows", ()
+    )
+    models: tuple[str, ...] = setting(
+        "of the verifiers that redis knows, only those with these models, separated by commas; none: all", ()
+    )
     model: str | None = setting("draft checkpoint, a directory or a hub id; for kinds model and rag", None)
     tokenizer: str | None = setting(
         "a folder with the target's tokenizer.json, or a hub id; for kinds without a model", None
@@ -30,15 +36,18 @@ class DrafterConfig:
     memory_tokens: int = setting("tokens that kind suffix remembers", 10_000_000)
     snapshot: Path | None = setting("folder where kind suffix keeps its memory between runs; needs a tokenizer", None)
     redis: str | None = setting(
-        "URL of a Redis from which kind suffix learns what all sessions of the fleet said; needs a tokenizer", None
+        "URL of the fleet's Redis: this drafter announces itself and finds verifiers; kind suffix, which then needs a "
+        "tokenizer, learns what all sessions said",
+        None,
     )
+    advertise: str = setting("address to announce; empty: host and port", "")
     suffix_decoding_max_tree_depth: int = setting("longest match that kind suffix tells apart", 24)
     suffix_decoding_max_cached_requests: int = setting("finished sessions that kind suffix remembers", 10_000)
     suffix_decoding_max_spec_factor: float = setting("tokens that kind suffix drafts per token of a match", 1.0)
     suffix_decoding_min_token_prob: float = setting("kind suffix drops tokens that came next less often", 0.1)
     host: str = setting("address to listen on; any but loopback needs TLS or --insecure", "127.0.0.1")
     port: int = setting("port to listen on; 0 takes a free one", 50053)
-    name: str = setting("name of this worker; empty: its kind", "")
+    name: str = setting("name of this worker, with redis nobody else's; empty: its kind", "")
     device: str = setting("torch device", "cpu")
     dtype: str = setting("float32, bfloat16 or float16", "float32")
     threads: int = setting("compute threads", 1)
@@ -61,7 +70,8 @@ class DrafterConfig:
         with every_error() as checks:
             check_tls(checks, self, Role.DRAFTER, self.worker_name)
             checks.require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
-            checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
+            known = bool(self.verifiers) or self.redis is not None
+            checks.require(known, "verifiers", "", "at least one address, or --redis")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
             known = self.dtype in ("float32", "bfloat16", "float16")
             checks.require(known, "dtype", self.dtype, "float32, bfloat16 or float16")
@@ -87,8 +97,10 @@ class DrafterConfig:
         if self.snapshot:
             named = bool(self.tokenizer or self.model)
             checks.require(named, "tokenizer", None, "the target's, to check the snapshot by")
-        if self.redis is not None:
-            self._check_redis(checks, self.redis)
+        check_announcing(checks, self.redis, self.host, self.advertise)
+        if self.redis is not None and self.kind == "suffix":
+            named = bool(self.tokenizer or self.model)
+            checks.require(named, "tokenizer", None, "the target's, to find its texts in redis by")
         checks.require(self.memory_tokens >= 1024, "memory_tokens", self.memory_tokens, "at least 1024")
         depth, factor = self.suffix_decoding_max_tree_depth, self.suffix_decoding_max_spec_factor
         cached, least = self.suffix_decoding_max_cached_requests, self.suffix_decoding_min_token_prob
@@ -96,14 +108,6 @@ class DrafterConfig:
         checks.require(cached >= 0, "suffix_decoding_max_cached_requests", cached, "at least 0")
         checks.require(factor >= 0, "suffix_decoding_max_spec_factor", factor, "at least 0")
         checks.require(0 <= least <= 1, "suffix_decoding_min_token_prob", least, "0 to 1")
-
-    def _check_redis(self, checks: Checks, url: str) -> None:
-        from paceline.cluster.redis_client import check_redis
-
-        with checks.caught():
-            check_redis("redis", url)
-        checks.require(self.kind == "suffix", "kind", self.kind, "suffix, the only one that learns from redis")
-        checks.require(bool(self.tokenizer or self.model), "tokenizer", None, "the target's, to find its texts by")
 
     @property
     def worker_name(self) -> str:

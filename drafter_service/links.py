@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from grpc import aio
 
@@ -31,15 +31,23 @@ class Links:
         """``emulated``: a longer wire than there is, for experiments."""
         self._identity = identity
         self._drafter, self._allowed, self._emulated = drafter, frozenset(allowed), emulated
+        self._announced = frozenset[str]()
         self._links: dict[str, rpc.Outgoing[DraftUpdate]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Addresses that may be dialled."""
+        return tuple(sorted(self._allowed | self._announced))
+
+    def announced(self, addresses: Iterable[str]) -> None:
+        """The verifiers that are announced now may be dialled, those that were and are no longer may not."""
+        self._announced = frozenset(addresses)
+
     def get(self, address: str) -> rpc.Outgoing[DraftUpdate]:
         """The link to the verifier at ``address``."""
-        if address not in self._allowed:
-            raise PermissionDenied(
-                f"verifier {address} is not of this drafter's topology: {', '.join(sorted(self._allowed))}"
-            )
+        if address not in self.allowed:
+            raise PermissionDenied(f"verifier {address} is not of this drafter's topology: {', '.join(self.allowed)}")
         link = self._links.get(address)
         if link is None:
             link = self._links[address] = rpc.Outgoing(asyncio.get_running_loop())

@@ -1,4 +1,4 @@
-"""``python -m gateway --verifiers ADDRESS --drafters ADDRESS``: wires the gateway together and serves it."""
+"""``python -m gateway --verifiers ADDRESS --drafters ADDRESS``, or ``--redis URL``: wires the gateway together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from gateway.callers import Callers
@@ -15,7 +16,9 @@ from gateway.service import Gateway
 from gateway.servicer import GatewayServicer
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import process, wire
+from paceline.cluster.journal import Journal, MemoryJournal
 from paceline.rpc import Server
+from paceline.security.identity import Identity
 from paceline.security.settings import identity_of
 from paceline.settings import parse
 
@@ -36,18 +39,32 @@ async def serve(config: GatewayConfig, stop: process.Stop) -> None:
     identity = identity_of(config)
     verifiers = [VerifierWorker(address, identity) for address in config.verifiers]
     drafters = [DrafterWorker(address, identity) for address in config.drafters]
-    workers: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
-    await start_all(workers)
-    publisher = await _publisher(config)
+    configured: list[VerifierWorker | DrafterWorker] = [*verifiers, *drafters]
+    await start_all(configured)
+    publisher, journal = await _publisher(config), _journal(config)
     publish = publisher.publish if publisher else None
-    gateway = Gateway(verifiers, drafters, config.bounds, config.sessions_per_verifier, publish)
+    gateway = Gateway(
+        verifiers, drafters, config.bounds, config.sessions_per_verifier, publish, journal, config.failover_seconds
+    )
+    async with AsyncExitStack() as stack:
+        await _follow_registry(gateway, config, identity, stack)
+        await _serve(gateway, callers, config, identity, stop)
+    if publisher:
+        await publisher.close()
+    await journal.close()
+    await asyncio.gather(*(worker.close() for worker in configured))
+
+
+async def _serve(
+    gateway: Gateway, callers: Callers, config: GatewayConfig, identity: Identity | None, stop: process.Stop
+) -> None:
     reserved, keyed = config.exit_with_parent, config.api_keys is not None
     server = Server(["paceline.v1.GatewayService"], reserved=reserved, identity=identity, keyed=keyed)
     wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
     http = await _serve_http(gateway, callers, config) if config.http_port >= 0 else None
-    await _until(lambda: any(worker.healthy for worker in verifiers), stop, timeout_seconds=None)
-    await _until(lambda: all(worker.healthy for worker in drafters), stop, DRAFTER_PATIENCE_SECONDS)
+    await _until(lambda: any(worker.healthy for worker in gateway.verifiers), stop, timeout_seconds=None)
+    await _until(lambda: all(worker.healthy for worker in gateway.drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready(lambda: gateway.ailment is None)
     logger.info("%s serves gRPC on %s:%d", config.name, config.host, port)
     await stop.wait()
@@ -56,9 +73,31 @@ async def serve(config: GatewayConfig, stop: process.Stop) -> None:
     await stop.grace(config.drain_seconds, lambda: not gateway.busy)
     gateway.give_up()
     await asyncio.gather(server.stop(), *([http.stop()] if http else []))
-    if publisher:
-        await publisher.close()
-    await asyncio.gather(*(worker.close() for worker in workers))
+
+
+async def _follow_registry(
+    gateway: Gateway, config: GatewayConfig, identity: Identity | None, stack: AsyncExitStack
+) -> None:
+    """For as long as ``stack`` is open the fleet has whoever is announced."""
+    if config.redis is None:
+        return
+    from gateway.membership import Membership
+    from paceline.cluster.announcing import ROLES
+    from paceline.cluster.registry import Watcher
+
+    membership = Membership(gateway.fleet, identity)
+    watcher = Watcher(config.redis, ROLES, membership.follow)
+    stack.push_async_callback(membership.close)
+    stack.push_async_callback(watcher.close)
+    await watcher.start()
+
+
+def _journal(config: GatewayConfig) -> Journal:
+    if config.redis is None:
+        return MemoryJournal()
+    from paceline.cluster.journal.redis_journal import RedisJournal
+
+    return RedisJournal(config.redis)
 
 
 async def _publisher(config: GatewayConfig) -> TextPublisher | None:

@@ -14,10 +14,12 @@ from paceline.speculation.fields import every_error
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """Serves clients from the workers of a fixed topology."""
+    """Serves clients from workers that it is told of, by address or by Redis."""
 
-    verifiers: tuple[str, ...] = setting("addresses of the verifiers, separated by commas")
-    drafters: tuple[str, ...] = setting("addresses of the drafters, separated by commas", ())
+    verifiers: tuple[str, ...] = setting(
+        "addresses of verifiers, separated by commas, beside those that redis knows", ()
+    )
+    drafters: tuple[str, ...] = setting("addresses of drafters, likewise", ())
     host: str = setting("address to listen on; any but loopback needs TLS or --insecure", "127.0.0.1")
     port: int = setting("gRPC port; 0 takes a free one", 50051)
     http_port: int = setting("port of the OpenAI-compatible HTTP face; 0 takes a free one, -1 is off", 8000)
@@ -27,8 +29,11 @@ class GatewayConfig:
     queue_tokens: int = setting("tokens that they may have, prompts and max_tokens together", Bounds.tokens)
     queue_seconds: float = setting("longest wait; who would wait longer is refused at once", Bounds.wait_seconds)
     sessions_per_verifier: int = setting("sessions that run at a verifier, at most; 0: as many as it takes", 0)
+    failover_seconds: float = setting("how long a session waits for a verifier while there is none", 10.0)
     drain_seconds: float = setting("after SIGTERM, running requests may take so long, at most", 30.0)
-    redis: str | None = setting("URL of a Redis where finished texts are published for suffix drafters", None)
+    redis: str | None = setting(
+        "URL of the fleet's Redis: workers are found, sessions kept and finished texts published there", None
+    )
     tls_cert: Path | None = setting(CERTIFICATE_HELP, None)
     tls_key: Path | None = setting(KEY_HELP, None)
     tls_ca: Path | None = setting(CA_HELP, None)
@@ -38,9 +43,12 @@ class GatewayConfig:
     def __post_init__(self) -> None:
         with every_error() as checks:
             check_tls(checks, self, Role.GATEWAY)
-            checks.require(bool(self.verifiers), "verifiers", "", "at least one address")
+            known = bool(self.verifiers) or self.redis is not None
+            checks.require(known, "verifiers", "", "at least one address, or --redis")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
             checks.require(-1 <= self.http_port < 65536, "http_port", self.http_port, "-1 (off) to 65535")
+            waits = self.failover_seconds
+            checks.require(waits >= 0, "failover_seconds", waits, "0 or more")
             checks.require(self.drain_seconds >= 0, "drain_seconds", self.drain_seconds, "0 or more")
             most = self.sessions_per_verifier
             checks.require(most >= 0, "sessions_per_verifier", most, "0 or more")

@@ -53,10 +53,11 @@ class _Look:
 
 
 class Coordinator:
-    """The drafters of a topology and what is known of them from all sessions."""
+    """The drafters that are there and what is known of them from all sessions."""
 
     def __init__(self, drafters: Sequence[DrafterWorker], clock: Clock = time.monotonic) -> None:
-        self.drafters, self.clock = list(drafters), clock
+        """``drafters``: may come and go."""
+        self.drafters, self.clock = drafters, clock
         self.experience, self.choice = Experience(), GroupChoice()
 
     def crew(

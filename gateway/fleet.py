@@ -1,4 +1,4 @@
-"""The workers of a topology: which models there are, who serves them, and how much they take."""
+"""The workers that are there: which models they have, who serves them, and how much they take."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ class Fleet:
         self._sessions_per_verifier = sessions_per_verifier
         self._router = Router()
         self._on_change: Callable[[], None] = lambda: None
-        for worker in self.verifiers:
-            worker.on_change = self._changed
+
+    @property
+    def workers(self) -> list[VerifierWorker | DrafterWorker]:
+        return [*self.verifiers, *self.drafters]
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """``on_change`` is called when verifiers may take more than before, or less."""
@@ -42,6 +44,19 @@ class Fleet:
             if worker.draining and self._serving(_model_of(worker).name):
                 worker.hand_over("the verifier is draining")
         self._on_change()
+
+    def add(self, worker: VerifierWorker | DrafterWorker) -> None:
+        if isinstance(worker, VerifierWorker):
+            worker.on_change = self._on_change
+            self.verifiers.append(worker)
+        else:
+            self.drafters.append(worker)
+
+    def remove(self, worker: VerifierWorker | DrafterWorker) -> None:
+        if isinstance(worker, VerifierWorker):
+            self.verifiers.remove(worker)
+        else:
+            self.drafters.remove(worker)
 
     def models(self) -> list[ModelInfo]:
         """Each model once."""

@@ -55,7 +55,7 @@ class Gateway:
         self.journal = journal or MemoryJournal()
         self._archive = Archive(self.journal, self._taken)
         self._publish = publish
-        self._seats = Seats(self.fleet, Coordinator(drafters), failover_seconds)
+        self._seats = Seats(self.fleet, Coordinator(self.drafters), failover_seconds)
         self._running: dict[str, Running] = {}
         self._door = Door()
 
@@ -112,7 +112,7 @@ class Gateway:
         return self.fleet.models()
 
     def workers(self) -> list[Worker]:
-        """All workers, reachable or not."""
+        """All workers that are known, reachable or not."""
         return self.fleet.rows()
 
     # -- whether it serves ---------------------------------------------------------------------------------------------

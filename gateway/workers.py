@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc import aio
@@ -14,7 +15,7 @@ from grpc import aio
 from gateway.mailbox import Mailbox
 from gateway.text import TextCodec
 from paceline import rpc, wire
-from paceline.errors import Unavailable
+from paceline.errors import Fenced, Unavailable
 from paceline.messages import (
     AbortSession,
     Attach,
@@ -49,6 +50,10 @@ class _Guest:
     events: Mailbox
 
 
+Outdated = Callable[[str, int], bool]
+"""Whether a newer incarnation than this one has started under the name; such a one is not listened to."""
+
+
 class VerifierWorker:
     """One verifier: its description, its tokenizer, and the stream that carries all our sessions there."""
 
@@ -60,6 +65,8 @@ class VerifierWorker:
         """Sessions of other gateways there, when it was last asked."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when it may take more sessions than before, or none."""
+        self.outdated: Outdated = lambda *_: False
+        self._stream: aio.StreamStreamCall[Any, Any] | None = None
         self._channel = rpc.channel(address, identity, Role.VERIFIER)
         self._stub = wire.verifier_stub(self._channel)
         self._commands: rpc.Outgoing[DecodeCommand] | None = None
@@ -128,6 +135,12 @@ class VerifierWorker:
             self.forget(session_id, guest.epoch)
             guest.events.put_nowait(lost_event(session_id, detail))
 
+    def drop(self, reason: str) -> None:
+        """Breaks the stream that there is, whoever is at its other end."""
+        logger.warning("verifier %s: its stream is dropped, %s", self.address, reason)
+        if self._stream is not None:
+            self._stream.cancel()
+
     async def _stay_connected(self) -> None:
         while True:
             try:
@@ -135,6 +148,8 @@ class VerifierWorker:
             except aio.AioRpcError as error:
                 if self._pulse is not None:
                     logger.warning("verifier %s: %s", self.address, rpc.said(error))
+            except Fenced as error:
+                logger.debug("verifier %s: %s", self.address, error)
             except asyncio.CancelledError:
                 if self._closing:  # else gRPC has cancelled its own call
                     raise
@@ -147,6 +162,8 @@ class VerifierWorker:
     async def _learn(self) -> None:
         described = await self._stub.Describe(wire.verifier.DescribeVerifierRequest(), timeout=DESCRIBE_TIMEOUT_SECONDS)
         description = wire.from_verifier_description(described)
+        if self.outdated(description.verifier_id, description.incarnation):
+            raise Fenced(f"{description.verifier_id} has been replaced")
         have = self.codec.hash if self.codec else ""
         if self.codec is None or have != description.model.tokenizer_hash:
             request = wire.verifier.GetTokenizerRequest()
@@ -157,7 +174,8 @@ class VerifierWorker:
     async def _decode(self) -> None:
         """One stream, from its opening to its end."""
         commands: rpc.Outgoing[DecodeCommand] = rpc.Outgoing(asyncio.get_running_loop())
-        stream, watches = self._stub.Decode(_requests(commands)), list[asyncio.Task[None]]()
+        self._stream = stream = self._stub.Decode(_requests(commands))
+        watches = list[asyncio.Task[None]]()
         try:
             await stream.wait_for_connection()
             await self._learn()  # over the same connection, so that it is of whoever is at the stream's other end
@@ -248,6 +266,7 @@ class DrafterWorker:
         self.healthy = False
         self.attached = 0
         """Our sessions there."""
+        self.outdated: Outdated = lambda *_: False
         self._channel = rpc.channel(address, identity, Role.DRAFTER)
         self._stub = wire.drafter_stub(self._channel)
         self._task: asyncio.Task[None] | None = None
@@ -282,7 +301,8 @@ class DrafterWorker:
                 reply = await self._stub.Describe(
                     wire.drafter.DescribeDrafterRequest(), timeout=DESCRIBE_TIMEOUT_SECONDS
                 )
-                self.description, self.healthy = wire.from_drafter_description(reply), True
+                self.description = known = wire.from_drafter_description(reply)
+                self.healthy = not self.outdated(known.drafter_id, known.incarnation)
             except aio.AioRpcError:
                 self.healthy = False
             except Exception:

@@ -9,6 +9,7 @@ __all__ = [
     "DataLoss",
     "Draining",
     "FailedPrecondition",
+    "Fenced",
     "FieldError",
     "NotFound",
     "OutOfBlocks",
@@ -41,6 +42,10 @@ class NotFound(PacelineError):
 
 class FailedPrecondition(PacelineError):
     """The request is well-formed, but not here or not now."""
+
+
+class Fenced(PacelineError):
+    """Another worker has started under our name since; whoever is fenced must not serve on."""
 
 
 class PermissionDenied(PacelineError):

@@ -74,6 +74,7 @@ async def local_verifier(
     numerics: Numerics = Numerics.STANDARD,
     stall_seconds: float = 30.0,
     identity: Identity | None = None,
+    incarnation: int = 0,
 ) -> AsyncIterator[LocalVerifier]:
     """``step``: how long a forward takes at least, as ``5ms``."""
     runner, limits = ModelRunner.load(path, cache_tokens=16384, numerics=numerics), limits or Limits()
@@ -83,13 +84,14 @@ async def local_verifier(
     verifier = Verifier(runner, info, limits, compiler=open_compiler(info, files))
 
     def describe() -> VerifierDescription:
-        return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
+        load = verifier.load()
+        return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *load, incarnation=incarnation)
 
     server = Server(["paceline.v1.VerifierService"], identity=identity)
     steps = DeviceLoop("step loop", verifier, on_failure=_raise)
     servicer = VerifierServicer(verifier, describe, files, lambda: steps.stalled_seconds >= stall_seconds)
     wire.add_verifier(servicer, server.server)
-    async with _looping(steps), _serving(server) as address:
+    async with _looping(steps), serving(server) as address:
         yield LocalVerifier(address, verifier, servicer)
 
 
@@ -100,7 +102,7 @@ async def local_drafter(config: DrafterConfig) -> AsyncIterator[LocalDrafter]:
     links = Links(loaded.drafter, config.verifiers, identity=identity)
     server = Server(["paceline.v1.DrafterService"], identity=identity)
     wire.add_drafter(DrafterServicer(loaded.drafter, links, loaded.describe), server.server)
-    async with _looping(DeviceLoop("growing loop", loaded.drafter, on_failure=_raise)), _serving(server) as address:
+    async with _looping(DeviceLoop("growing loop", loaded.drafter, on_failure=_raise)), serving(server) as address:
         yield LocalDrafter(address, loaded.drafter)
         await links.close()
 
@@ -123,7 +125,7 @@ async def local_gateway(
     await start_all(workers)
     server = Server(["paceline.v1.GatewayService"], identity=identity, keyed=callers is not None)
     wire.add_gateway(GatewayServicer(gateway, callers or Callers()), server.server)
-    async with _serving(server) as address:
+    async with serving(server) as address:
         while not all(worker.healthy for worker in workers):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         yield LocalGateway(address, gateway)
@@ -131,7 +133,7 @@ async def local_gateway(
 
 
 @contextlib.asynccontextmanager
-async def _serving(server: Server) -> AsyncIterator[str]:
+async def serving(server: Server) -> AsyncIterator[str]:
     port = await server.start("127.0.0.1", 0, insecure=False)
     await server.ready()
     try:

@@ -97,7 +97,7 @@ def test_values_and_defaults(target_path: Path) -> None:
     ("kind", "arguments", "says"),
     [
         (GatewayConfig, ["--verifiers", ""], "--verifiers"),
-        (GatewayConfig, [], "--verifiers None: expected addresses of the verifiers"),
+        (GatewayConfig, [], "--verifiers : expected at least one address, or --redis"),
         (GatewayConfig, ["--verifiers", "a:1", "--colour", "red"], "--colour red: expected one of the flags"),
         (GatewayConfig, ["--verifiers", "a:1", "--prot=1"], "(did you mean --port?)"),
         (GatewayConfig, ["--verifiers", "a:1", "b:2"], "b:2 : expected one of the flags"),
@@ -113,7 +113,13 @@ def test_values_and_defaults(target_path: Path) -> None:
         (DrafterConfig, ["--kind", "suffix", "--verifiers", "a:1", "--snapshot", "s"], "--tokenizer None"),
         (DrafterConfig, ["--kind", "suffix", "--verifiers", "a:1", "--memory-tokens", "9"], "--memory-tokens 9"),
         (DrafterConfig, ["--kind", "suffix", "--verifiers", "a:1", "--redis", "redis://h"], "--tokenizer None"),
-        (DrafterConfig, ["--kind", "ngram", "--verifiers", "a:1", "--redis", "redis://h"], "--kind ngram: expected su"),
+        (DrafterConfig, ["--kind", "ngram"], "--verifiers : expected at least one address, or --redis"),
+        (
+            DrafterConfig,
+            ["--kind", "ngram", "--redis", "redis://h", "--host", "0.0.0.0", "--insecure"],
+            "--advertise : expected the address under which others reach this worker, since it listens on 0.0.0.0",
+        ),
+        (VerifierConfig, ["--target", "a/b", "--redis", "h:1"], "--redis h:1: expected redis://HOST"),
         (
             DrafterConfig,
             ["--kind", "suffix", "--verifiers", "a:1", "--redis", "http://h"],

@@ -8,6 +8,7 @@ import sys
 import time
 
 from paceline import process
+from paceline.cluster.announcing import VERIFIER, Announcement, announced, claim
 from paceline.security.settings import identity_of
 from paceline.settings import parse
 from verifier_service.config import VerifierConfig
@@ -33,12 +34,17 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
     synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
     verifier = Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic, compiler=target.compiler)
 
+    incarnation = await claim(config.redis, VERIFIER, config.name)
+
     def describe() -> VerifierDescription:
-        running, waiting, free, total = verifier.load()
         return VerifierDescription(
-            config.name, target.info, target.fingerprint, config.max_sessions, running, waiting, free, total,
+            config.name,
+            target.info,
+            target.fingerprint,
+            config.max_sessions,
+            *verifier.load(),
             incarnation=incarnation,
-        )  # fmt: skip
+        )
 
     steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
 
@@ -59,7 +65,10 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
         port,
         time.monotonic() - started,
     )
-    await stop.wait()
+    address = config.advertise or f"{config.host}:{port}"
+    said = Announcement(config.name, VERIFIER, address, incarnation, target.info.name)
+    async with announced(config.redis, said, failure.report):
+        await stop.wait()
     await server.drain()
     servicer.drain()
     await stop.grace(config.drain_seconds, lambda: not verifier.busy)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paceline.checkpoint import check_reference
+from paceline.cluster.announcing import check_announcing
 from paceline.emulation import Pace, SyntheticAcceptance
 from paceline.security.identity import Role
 from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, check_tls
@@ -20,7 +21,9 @@ class VerifierConfig:
     target: str = setting("target checkpoint: a directory (config.json, safetensors, tokenizer.json) or a hub id")
     host: str = setting("address to listen on; any but loopback needs TLS or --insecure", "127.0.0.1")
     port: int = setting("port to listen on; 0 takes a free one", 50052)
-    name: str = setting("name of this worker", "verifier")
+    name: str = setting("name of this worker; with redis nobody else's", "verifier")
+    redis: str | None = setting("URL of the fleet's Redis, where this verifier announces itself", None)
+    advertise: str = setting("address to announce; empty: host and port", "")
     model: str = setting("name that clients ask for; empty: the checkpoint's name", "")
     device: str = setting("torch device", "cpu")
     dtype: str = setting("float32, bfloat16 or float16", "float32")
@@ -59,6 +62,7 @@ class VerifierConfig:
             checks.require(self.drain_seconds >= 0, "drain_seconds", self.drain_seconds, "0 or more")
             checks.require(self.max_rows >= self.max_sessions, "max_rows", self.max_rows, "at least max_sessions")
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+            check_announcing(checks, self.redis, self.host, self.advertise)
             with checks.caught():
                 Pace.parse(self.emulate_step_time)
             with checks.caught():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -102,6 +103,9 @@ def up(
     topology: Annotated[Path | None, typer.Argument(help="A topology.yaml; default: the embedded pair.")] = None,
     target: Target = None,
     draft: Draft = None,
+    redis: Annotated[
+        str | None, typer.Option(help="URL of a Redis, or 'embedded': one of this fleet's own; default: the file's.")
+    ] = None,
     emulate_step_time: Annotated[
         str, typer.Option(help="Experimental: forwards take at least so long, as draft=4ms,target=40ms,per_row=0.1ms.")
     ] = "",
@@ -112,9 +116,13 @@ def up(
     """Start a fleet as local processes and keep it until Ctrl-C."""
     from paceline.cli.fleet import fleet_topology
     from paceline.cli.up import run_up
-    from paceline.cluster.topology import emulated
+    from paceline.cluster.topology import Topology, emulated
 
-    _run(lambda: run_async(run_up(emulated(fleet_topology(topology, target, draft), emulate_step_time, emulate_link))))
+    def fleet() -> Topology:
+        there = emulated(fleet_topology(topology, target, draft), emulate_step_time, emulate_link)
+        return there if redis is None else replace(there, redis=redis)
+
+    _run(lambda: run_async(run_up(fleet())))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})

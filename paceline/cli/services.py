@@ -21,12 +21,13 @@ from paceline.cluster.local import (
     api_keys_arguments,
     drafter_arguments,
     gateway_arguments,
+    http_ports,
     replica_names,
     start_all,
     verifier_arguments,
     verifiers_name,
 )
-from paceline.cluster.topology import DrafterPool, Sections, Topology, VerifierPool, read_sections
+from paceline.cluster.topology import EMBEDDED, DrafterPool, Sections, Topology, VerifierPool, read_sections
 from paceline.errors import FieldError
 from paceline.settings import Origin, Resolved, resolve
 from paceline.settings.flags import flag, variable
@@ -37,6 +38,8 @@ from verifier_service.config import VerifierConfig
 
 ANY_ADDRESS = "127.0.0.1:0"
 """Stands for one that is known only when the worker is there."""
+ANY_REDIS = "unix:///redis.sock"
+"""Likewise, for a server of the fleet's own."""
 CONFIGS: Mapping[str, type[Any]] = {"gateway": GatewayConfig, "verifier": VerifierConfig, "drafter": DrafterConfig}
 _GATEWAY_KEYS = {
     "port": "gateway.grpc", "http_port": "gateway.http", "api_keys": "gateway.api_keys", "redis": "redis",
@@ -100,29 +103,35 @@ def planned_services(topology: Topology) -> list[Planned]:
         planned.append(Planned(name, service, [*arguments, "--port", str(port)], keys))
         return ANY_ADDRESS
 
-    start_all(topology, note, free_ports=False, http_port=topology.gateway.http)
+    topology = dataclasses.replace(topology, redis=_url(topology.redis))
+    start_all(topology, note, free_ports=False, http_ports=http_ports(topology.gateway))
     return planned
 
 
 def sample_services(sections: Sections) -> Iterator[Planned]:
     """One service for each pool, whether or not the sections are a topology."""
+    redis = _url(sections.redis)
     for model in sections.models:
         if model.verifiers in sections.verifiers:
             pool = sections.verifiers[model.verifiers]
-            arguments = verifier_arguments(model, pool)
+            arguments = verifier_arguments(model, pool, redis)
             yield Planned(
                 model.verifiers, "verifier", arguments, _keys(f"verifiers.{model.verifiers}", pool, arguments)
             )
     for name, drafters in sections.drafters.items():
-        arguments = drafter_arguments(drafters, [ANY_ADDRESS], name, sections.redis)
+        arguments = drafter_arguments(drafters, [ANY_ADDRESS], name, redis, [])
         yield Planned(name, "drafter", arguments, _keys(f"drafters.{name}", drafters, arguments))
-    arguments = gateway_arguments([ANY_ADDRESS], [], sections.gateway.http, sections.redis)
+    arguments = gateway_arguments([ANY_ADDRESS], [], sections.gateway.http, redis, "gateway")
     arguments += ["--port", str(sections.gateway.grpc), *api_keys_arguments(sections.gateway)]
     yield Planned("gateway", "gateway", arguments, _GATEWAY_KEYS)
 
 
+def _url(redis: str | None) -> str | None:
+    return ANY_REDIS if redis == EMBEDDED else redis
+
+
 def _keys(where: str, pool: VerifierPool | DrafterPool, arguments: Sequence[str]) -> dict[str, str]:
-    keys = {field.name: f"{where}.{field.name}" for field in dataclasses.fields(pool)}
+    keys = {field.name: f"{where}.{field.name}" for field in dataclasses.fields(pool)} | {"redis": "redis"}
     if isinstance(pool, VerifierPool):
         model_id = arguments[arguments.index("--model") + 1]
         keys |= {"target": f"models.{model_id}.target", "model": f"models.{model_id}.id"}

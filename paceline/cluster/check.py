@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 from paceline.cluster.check_files import check_certificates, check_files
 from paceline.cluster.findings import Findings
-from paceline.cluster.topology import PORTS, DrafterPool, GatewayPool, Sections, VerifierPool
+from paceline.cluster.topology import EMBEDDED, PORTS, DrafterPool, GatewayPool, Sections, VerifierPool
+from paceline.errors import FieldError
 
 BYTES_PER_TOKEN = 8
 """Of a text that is remembered: the token, and its place in the sorted order."""
@@ -37,6 +38,7 @@ def check_machine(sections: Sections) -> Findings:
     """Asks for everything that the sections name; starts and downloads nothing."""
     findings = Findings()
     _check_ports(sections.gateway, findings)
+    _check_redis(sections.redis, findings)
     _check_devices(sections, findings)
     check_files(sections, findings)
     if sections.tls is not None:
@@ -52,16 +54,26 @@ def _pools(sections: Sections) -> Iterator[tuple[str, VerifierPool | DrafterPool
 
 
 def _check_ports(gateway: GatewayPool, findings: Findings) -> None:
-    for name in PORTS:
-        port = getattr(gateway, name)
-        if not 0 <= port < 65536:  # said by the topology itself
+    for key, port in [(f"gateway.{name}", port) for name in PORTS for port in gateway.ports(name)]:
+        if port >= 65536:  # said by the topology itself
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not matter
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
-                findings.error(f"gateway.{name}", port, f"a free port ({error.strerror})")
+                findings.error(key, port, f"a free port ({error.strerror})")
+
+
+def _check_redis(redis: str | None, findings: Findings) -> None:
+    if redis != EMBEDDED:
+        return
+    from paceline.cluster.embedded_redis import check_embedded
+
+    try:
+        check_embedded("redis")
+    except FieldError as error:
+        findings.errors.append(error)
 
 
 def _check_devices(sections: Sections, findings: Findings) -> None:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from paceline import rpc
-from paceline.cluster.topology import MODEL_KINDS, DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
+from paceline.cluster.child import Reservation, Worker
+from paceline.cluster.topology import (
+    EMBEDDED,
+    MODEL_KINDS,
+    DrafterPool,
+    GatewayPool,
+    ModelRoute,
+    Topology,
+    VerifierPool,
+)
 from paceline.errors import Unavailable
 from paceline.process import PASSIVE_WAITING
 from paceline.security.identity import OPERATOR, Identity, Party, Role
@@ -26,39 +33,11 @@ from paceline.settings.flags import flag
 
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 5.0
-_LOG_TAIL_LINES = 12
+REDIS = "redis"
+"""Name of an embedded server among the workers."""
 FLEETS_VERIFIER_KEYS = ("replicas", "tensor_parallel_size", "accelerator", "price_per_hour")
 FLEETS_DRAFTER_KEYS = ("replicas", "accelerator", "snapshot")
 """Keys of pools that are no flags of their services."""
-
-
-@dataclass
-class Worker:
-    """A child process and the address that it serves."""
-
-    name: str
-    role: Role
-    address: str
-    process: subprocess.Popen[bytes]
-    log: Path | None
-
-    def last_words(self) -> str:
-        if self.log is None:
-            return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
-
-
-class Reservation:
-    """A free port, held until the child has bound it too (both with SO_REUSEPORT): nobody else can take it."""
-
-    def __init__(self, port: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._socket.bind(("127.0.0.1", port))
-        self.port: int = self._socket.getsockname()[1]
-
-    def release(self) -> None:
-        self._socket.close()
 
 
 class LocalCluster:
@@ -78,15 +57,18 @@ class LocalCluster:
         """``start_timeout_seconds``: large weights take long to read."""
         self.topology, self._start_timeout_seconds = topology, start_timeout_seconds
         self.workers: list[Worker] = []
-        self.gateway_address = self.http_address = ""
+        self.gateway_addresses: list[str] = []
+        self.http_addresses: list[str] = []
         self._show_logs, self._free_ports = show_logs, free_ports
         self._directory = tempfile.TemporaryDirectory(prefix="paceline-")
         self._reservations: list[Reservation] = []
 
     async def __aenter__(self) -> LocalCluster:
         try:
+            await self._start_redis()
             self._start()
-            await self._wait_until_serving()
+            for worker in self.workers:
+                await self._until_serving(worker)
         except BaseException:
             await self.stop()
             raise
@@ -98,21 +80,13 @@ class LocalCluster:
         await self.stop()
 
     async def stop(self) -> None:
-        """All end at once, without draining: standard input closes, which who is starting hears as SIGTERM only. Then,
-        after a while, SIGKILL."""
+        """All end at once, without draining, Redis last: by SIGTERM and the end of their standard input, then, after a
+        while, by SIGKILL."""
         for worker in self.workers:
-            if worker.process.stdin:
+            if worker.process.stdin and worker.name != REDIS:
                 worker.process.stdin.close()
-            if worker.process.poll() is None:
-                worker.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-        while any(worker.process.poll() is None for worker in self.workers) and time.monotonic() < deadline:
-            with contextlib.suppress(asyncio.CancelledError):  # a second Ctrl-C must not leave children behind
-                await asyncio.sleep(0.02)
-        for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.process.kill()
-                worker.process.wait()
+        await _end([worker for worker in self.workers if worker.name != REDIS], STOP_TIMEOUT_SECONDS)
+        await _end([worker for worker in self.workers if worker.name == REDIS], STOP_TIMEOUT_SECONDS)
         for reservation in self._reservations:
             reservation.release()
         self._directory.cleanup()
@@ -121,85 +95,140 @@ class LocalCluster:
         """The worker of this name."""
         return next(worker for worker in self.workers if worker.name == name)
 
+    @property
+    def gateway_address(self) -> str:
+        """Of the first gateway."""
+        return self.gateway_addresses[0]
+
+    @property
+    def http_address(self) -> str:
+        """Of the first gateway; empty: it has none."""
+        return self.http_addresses[0] if self.http_addresses else ""
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Sends a worker a signal; one that is killed is over when this returns."""
+        process = self.worker(name).process
+        process.send_signal(number)
+        if number is signal.SIGKILL:
+            process.wait()
+
+    async def restart(self, name: str, grace_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
+        """A new process of this name at the same address, serving; what is left of the old one has so long to end."""
+        worker = self.worker(name)
+        await _end([worker], grace_seconds)
+        worker.start()
+        await self._until_serving(worker)
+
     # -- starting ------------------------------------------------------------------------------------------------------
+
+    async def _start_redis(self) -> None:
+        """From here on the topology has the URL of the server that is its own, if it is to have one."""
+        if self.topology.redis != EMBEDDED:
+            return
+        from paceline.cluster import embedded_redis
+
+        embedded_redis.check_embedded("redis")
+        folder = Path(self._directory.name) / REDIS
+        folder.mkdir()
+        url, command = embedded_redis.embedded_url(folder), [sys.executable, "-m", embedded_redis.__name__, str(folder)]
+        redis = Worker(REDIS, url, command, os.environ, self._log(REDIS), embedded_redis.is_answering)
+        self.topology = dataclasses.replace(self.topology, redis=url)
+        self._begin(redis)
+        await self._until_serving(redis)
 
     def _start(self) -> None:
         spawn, http = self._spawn, self._reserve_http()
-        self.gateway_address = start_all(self.topology, spawn, free_ports=self._free_ports, http_port=http)
+        self.gateway_addresses = start_all(self.topology, spawn, free_ports=self._free_ports, http_ports=http)
 
-    def _reserve_http(self) -> int:
-        """The gateway's HTTP port, held for it; -1: none."""
-        wanted = self.topology.gateway.http
-        if wanted < 0:
+    def _reserve_http(self) -> list[int]:
+        """The gateways' HTTP ports, held for them; -1: none."""
+        wanted = http_ports(self.topology.gateway)
+        if self.topology.gateway.http < 0:
             return wanted
-        reservation = Reservation(0 if self._free_ports else wanted)
-        self._reservations.append(reservation)
-        self.http_address = f"127.0.0.1:{reservation.port}"
-        return reservation.port
+        reservations = [Reservation(0 if self._free_ports else port) for port in wanted]
+        self._reservations += reservations
+        self.http_addresses = [f"127.0.0.1:{reservation.port}" for reservation in reservations]
+        return [reservation.port for reservation in reservations]
 
     def _spawn(self, name: str, module: str, arguments: Sequence[str], port: int = 0) -> str:
         reservation = Reservation(port)
         self._reservations.append(reservation)
-        log = None if self._show_logs else Path(self._directory.name) / f"{name}.log"
         command = [sys.executable, "-m", module, *arguments, "--port", str(reservation.port), "--exit-with-parent"]
-        with contextlib.ExitStack() as stack:
-            output = stack.enter_context(log.open("wb")) if log else None
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **PASSIVE_WAITING, "OMP_NUM_THREADS": _threads_of(arguments)},
-                start_new_session=True,
-            )
-        address = f"127.0.0.1:{reservation.port}"
-        self.workers.append(Worker(name, role_of(module), address, process, log))
-        return address
+        environment = {**os.environ, **PASSIVE_WAITING, "OMP_NUM_THREADS": _threads_of(arguments)}
+        trust, role = operator_identity(self.topology), role_of(module)
+        serving = functools.partial(rpc.is_serving, trust=trust, role=role)
+        worker = Worker(name, f"127.0.0.1:{reservation.port}", command, environment, self._log(name), serving)
+        self._begin(worker)
+        return worker.address
 
-    async def _wait_until_serving(self) -> None:
+    def _begin(self, worker: Worker) -> None:
+        worker.start()
+        self.workers.append(worker)
+
+    def _log(self, name: str) -> Path | None:
+        return None if self._show_logs else Path(self._directory.name) / f"{name}.log"
+
+    async def _until_serving(self, worker: Worker) -> None:
         patience = self._start_timeout_seconds
         deadline = time.monotonic() + patience
-        for worker in self.workers:
-            trust = operator_identity(self.topology)
-            while not await rpc.is_serving(worker.address, trust=trust, role=worker.role):
-                status = worker.process.poll()
-                if status is not None:
-                    raise Unavailable(
-                        f"{worker.name} ended with status {status} while starting:\n{worker.last_words()}"
-                    )
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"{worker.name} is not serving after {patience:.0f} s:\n{worker.last_words()}")
-                await asyncio.sleep(0.05)
+        while not await worker.is_serving(worker.address):
+            status = worker.process.poll()
+            if status is not None:
+                raise Unavailable(f"{worker.name} ended with status {status} while starting:\n{worker.last_words()}")
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{worker.name} is not serving after {patience:.0f} s:\n{worker.last_words()}")
+            await asyncio.sleep(0.05)
+
+
+async def _end(workers: Sequence[Worker], grace_seconds: float) -> None:
+    for worker in workers:
+        worker.process.terminate()
+    deadline = time.monotonic() + grace_seconds
+    while any(worker.process.poll() is None for worker in workers) and time.monotonic() < deadline:
+        with contextlib.suppress(asyncio.CancelledError):  # a second Ctrl-C must not leave children behind
+            await asyncio.sleep(0.02)
+    for worker in workers:
+        worker.end()
 
 
 Spawn = Callable[[str, str, Sequence[str], int], str]
 """Starts a worker by name, module, arguments and port (0: a free one), and returns its address."""
 
 
-def start_all(topology: Topology, spawn: Spawn, *, free_ports: bool, http_port: int) -> str:
-    """Spawns every worker of a fleet, what is dialled before what dials it; returns the gateway's address."""
+def start_all(topology: Topology, spawn: Spawn, *, free_ports: bool, http_ports: Sequence[int]) -> list[str]:
+    """Spawns every worker of a fleet, what is dialled before what dials it; returns the addresses of its gateways.
+
+    With Redis workers are announced, too: so those that were started elsewhere are found, and those that were replaced
+    are told apart. Addresses are given all the same, for a fleet that starts while Redis is away.
+    """
     spawn = _with_tls(spawn, topology)
     drafter_addresses: list[str] = []
     verifier_addresses: list[str] = []
     served: dict[str, list[str]] = {}
+    models: dict[str, list[str]] = {}
     threads = _verifier_threads(topology)
     for model in topology.models:
         pool = topology.verifiers[model.verifiers]
         names = replica_names(verifiers_name(topology, model), pool.replicas)
-        arguments = [*verifier_arguments(model, pool), "--threads", str(threads)]
+        arguments = [*verifier_arguments(model, pool, topology.redis), "--threads", str(threads)]
         verifiers = [spawn(name, "verifier_service", [*arguments, "--name", name], 0) for name in names]
         verifier_addresses += verifiers
         for pool_name in model.drafters:
             served.setdefault(pool_name, []).extend(verifiers)
+            models.setdefault(pool_name, []).append(model.id)
     for pool_name, verifiers in served.items():  # one process for all the targets that name its pool
         drafters = topology.drafters[pool_name]
-        drafter_addresses += [
-            spawn(name, "drafter_service", drafter_arguments(drafters, verifiers, name, topology.redis), 0)
-            for name in replica_names(pool_name, drafters.replicas)
-        ]
-    arguments = gateway_arguments(verifier_addresses, drafter_addresses, http_port, topology.redis)
-    arguments += api_keys_arguments(topology.gateway)
-    return spawn("gateway", "gateway", arguments, 0 if free_ports else topology.gateway.grpc)
+        for name in replica_names(pool_name, drafters.replicas):
+            arguments = drafter_arguments(drafters, verifiers, name, topology.redis, models[pool_name])
+            drafter_addresses.append(spawn(name, "drafter_service", arguments, 0))
+    gateways = replica_names("gateway", topology.gateway.replicas)
+    ports = [0] * len(gateways) if free_ports else grpc_ports(topology.gateway)
+    addresses = []
+    for name, grpc, http in zip(gateways, ports, http_ports, strict=True):
+        arguments = gateway_arguments(verifier_addresses, drafter_addresses, http, topology.redis, name)
+        arguments += api_keys_arguments(topology.gateway)
+        addresses.append(spawn(name, "gateway", arguments, grpc))
+    return addresses
 
 
 def _with_tls(spawn: Spawn, topology: Topology) -> Spawn:
@@ -236,32 +265,44 @@ def verifiers_name(topology: Topology, model: ModelRoute) -> str:
     return f"{model.verifiers}-{model.id}" if shared else model.verifiers
 
 
-def verifier_arguments(model: ModelRoute, pool: VerifierPool) -> list[str]:
+def verifier_arguments(model: ModelRoute, pool: VerifierPool, redis: str | None) -> list[str]:
     """Flags of the verifiers of a pool."""
-    return ["--target", model.target, "--model", model.id, *_set_flags(pool, FLEETS_VERIFIER_KEYS)]
+    return ["--target", model.target, "--model", model.id, *_redis(redis), *_set_flags(pool, FLEETS_VERIFIER_KEYS)]
 
 
-def drafter_arguments(pool: DrafterPool, verifiers: Sequence[str], name: str, redis: str | None) -> list[str]:
-    """Flags of one drafter of a pool."""
+def drafter_arguments(
+    pool: DrafterPool, verifiers: Sequence[str], name: str, redis: str | None, models: Sequence[str]
+) -> list[str]:
+    """Flags of one drafter of a pool, which drafts for ``models``."""
     arguments = ["--verifiers", ",".join(verifiers), *_set_flags(pool, FLEETS_DRAFTER_KEYS)]
     if pool.snapshot:  # each replica has a memory of its own
         arguments += ["--snapshot", str(Path(pool.snapshot) / name)]
-    if pool.kind == "suffix":
-        arguments += _redis(redis)
+    if redis is not None:
+        arguments += [*_redis(redis), "--models", ",".join(models)]
     return [*arguments, "--name", name]
 
 
 def gateway_arguments(
-    verifiers: Sequence[str], drafters: Sequence[str], http_port: int, redis: str | None
+    verifiers: Sequence[str], drafters: Sequence[str], http_port: int, redis: str | None, name: str
 ) -> list[str]:
     """Flags of a gateway."""
-    arguments = ["--verifiers", ",".join(verifiers), "--http-port", str(http_port), *_redis(redis)]
+    arguments = ["--verifiers", ",".join(verifiers), "--http-port", str(http_port), *_redis(redis), "--name", name]
     return [*arguments, "--drafters", ",".join(drafters)] if drafters else arguments
 
 
 def api_keys_arguments(pool: GatewayPool) -> list[str]:
     """The gateway's flag for its file of keys, if it asks for keys."""
     return ["--api-keys", pool.api_keys] if pool.api_keys else []
+
+
+def grpc_ports(pool: GatewayPool) -> list[int]:
+    """What each gateway listens on; 0: a free one."""
+    return pool.ports("grpc") or [0] * pool.replicas
+
+
+def http_ports(pool: GatewayPool) -> list[int]:
+    """Likewise; -1: none."""
+    return pool.ports("http") or [pool.http] * pool.replicas
 
 
 def replica_names(name: str, replicas: int) -> list[str]:

@@ -38,15 +38,16 @@ def check_redis(field: str, url: object) -> None:
         raise FieldError(field, shown(url), f"options that redis-py knows ({error})") from error
 
 
-def connect(url: str, reply_seconds: float = REPLY_SECONDS) -> Redis:
+def connect(url: str, patience_seconds: float = REPLY_SECONDS) -> Redis:
     """A client that connects when it is used, again whenever it must, and tries each command at most twice.
 
-    Failures are ``RedisError`` or ``OSError``. Replies are bytes, whatever the URL says.
+    It waits for a reply, and for a connection, no longer than ``patience_seconds``. Failures are ``RedisError`` or
+    ``OSError``. Replies are bytes, whatever the URL says.
     """
     options: dict[str, Any] = {
         **parse_url(url),
-        "socket_connect_timeout": min(CONNECT_SECONDS, reply_seconds),
-        "socket_timeout": reply_seconds,
+        "socket_connect_timeout": min(CONNECT_SECONDS, patience_seconds),
+        "socket_timeout": patience_seconds,
         "decode_responses": False,
         "protocol": 2,
         "retry": Retry(NoBackoff(), 1),

@@ -17,6 +17,8 @@ PORTS = ("grpc", "http")
 """Keys of the gateway that are ports, no two of them the same."""
 MODEL_KINDS = ("model", "rag")
 """Kinds of drafters that run a model."""
+EMBEDDED = "embedded"
+"""In place of an URL of Redis: a server of the fleet's own."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +72,30 @@ class ModelRoute:
 
 @dataclass(frozen=True)
 class GatewayPool:
-    """Ports of the gateway, 0 takes a free one, -1 for ``http`` does without; and the file of keys that are let in."""
+    """Ports of the first gateway, the others have the next ones; 0 takes free ones, -1 for ``http`` does without.
+
+    ``api_keys``: the file of keys that are let in.
+    """
 
     grpc: int = 50051
     http: int = 8000
     replicas: int = 1
     api_keys: str = ""
 
+    def ports(self, name: str) -> list[int]:
+        """Those of all gateways that the key ``name`` asks for."""
+        first: int = getattr(self, name)
+        return [first + index for index in range(self.replicas)] if first > 0 else []
+
 
 @dataclass(frozen=True)
 class Sections:
-    """The parts of a topology, each in itself well-formed. ``redis`` carries what finished sessions said to suffix
-    drafters; None: each knows its own sessions. ``tls`` is a directory that ``paceline certs init`` has
-    written; None: no TLS."""
+    """The parts of a topology, each in itself well-formed.
+
+    ``redis``, an URL or ``embedded``, knows which workers there are and carries what finished sessions said to suffix
+    drafters; None: workers are those of the topology, and each drafter knows its own sessions.
+    ``tls`` is a directory that ``paceline certs init`` has written; None: no TLS.
+    """
 
     models: tuple[ModelRoute, ...]
     verifiers: dict[str, VerifierPool]
@@ -129,18 +142,20 @@ class Topology(Sections):
         ports = {name: getattr(self.gateway, name) for name in PORTS}
         for name, port in ports.items():
             least = -1 if name == "http" else 0
-            checks.require(least <= port < 65536, f"gateway.{name}", port, f"{least}{' (off)' * (least < 0)} to 65535")
-            others = [other for other in ports if other < name and ports[other] == port > 0]
+            last = 65536 - max(1, self.gateway.replicas)
+            checks.require(least <= port <= last, f"gateway.{name}", port, f"{least}{' (off)' * (least < 0)} to {last}")
+            taken = set(self.gateway.ports(name))
+            others = [other for other in ports if other < name and taken & set(self.gateway.ports(other))]
             checks.require(not others, f"gateway.{name}", port, f"another port than that of {', '.join(others)}")
-        if self.gateway.replicas != 1:
-            expected = "1 (more is not supported yet)"
-            checks.errors.append(UnsupportedParameter("gateway.replicas", self.gateway.replicas, expected))
+        replicas = self.gateway.replicas
+        checks.require(replicas >= 1, "gateway.replicas", replicas, "at least 1")
 
     def _check_redis(self, checks: Checks, url: str) -> None:
         from paceline.cluster.redis_client import check_redis
 
         with checks.caught():
-            check_redis("redis", url)
+            if url != EMBEDDED:
+                check_redis("redis", url)
         for name, pool in self.drafters.items():
             known = pool.kind != "suffix" or pool.tokenizer or pool.model
             checks.require(bool(known), f"drafters.{name}.tokenizer", "", "the target's, to find its texts in redis by")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from paceline.cli.main import app
 from paceline.cli.services import CONFIGS, Planned, planned_services
-from paceline.cluster.local import LocalCluster
+from paceline.cluster.local import LocalCluster, http_ports
 from paceline.cluster.topology import read_topology
 from paceline.embedded import DRAFT, TARGET
 from paceline.settings import parse
@@ -106,6 +106,23 @@ def test_every_service_is_shown(file: Path) -> None:
     assert list(yaml.safe_load(run("show").output)) == ["verifier", "draft", "ngram", "gateway"]
 
 
+def test_each_gateway_is_shown_with_its_ports_and_the_redis_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "topology.yaml"
+    gateway = {"grpc": 7000, "http": 7010, "replicas": 2}
+    file.write_text(
+        yaml.safe_dump(
+            {**GOOD, "drafters": GOOD["drafters"] | {"look": {"kind": "ngram"}}}
+            | {"gateway": gateway, "redis": "embedded"}
+        )
+    )
+    shown = yaml.safe_load(run("show", file).output)
+    ports = {name: (shown[name]["port"], shown[name]["http_port"]) for name in ("gateway-0", "gateway-1")}
+    assert ports == {"gateway-0": (7000, 7010), "gateway-1": (7001, 7011)}
+    assert {settings["redis"] for settings in shown.values()} == {"unix:///redis.sock"}
+    assert shown["small"]["models"] == ["m"]
+    assert "redis: unix:///redis.sock  # file: redis" in run("show", file, "--worker", "big-0").output
+
+
 def test_values_say_where_they_come_from(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"CACHE_TOKENS": "4096", "NUMERICS": "standard", "DTYPE": "bfloat16"}.items():
         monkeypatch.setenv(f"PACELINE_VERIFIER_{name}", value)
@@ -136,7 +153,7 @@ def test_what_is_shown_is_what_up_starts(file: Path, monkeypatch: pytest.MonkeyP
         return "127.0.0.1:0"
 
     monkeypatch.setattr(LocalCluster, "_spawn", note)
-    monkeypatch.setattr(LocalCluster, "_reserve_http", lambda cluster: cluster.topology.gateway.http)
+    monkeypatch.setattr(LocalCluster, "_reserve_http", lambda cluster: http_ports(cluster.topology.gateway))
     cluster = LocalCluster(read_topology(file), free_ports=False)
     cluster._start()
     cluster._directory.cleanup()

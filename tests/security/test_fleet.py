@@ -15,7 +15,7 @@ from paceline.cli.certs import run_init
 from paceline.cli.keys import add_key
 from paceline.cli.main import app
 from paceline.cli.services import planned_services
-from paceline.cluster.local import LocalCluster
+from paceline.cluster.local import LocalCluster, role_of
 from paceline.cluster.topology import GatewayPool
 from paceline.embedded import pair_topology
 from paceline.errors import FieldError
@@ -46,7 +46,8 @@ async def test_a_fleet_of_processes(tmp_path: Path) -> None:
         log = cluster.worker("gateway").last_words()
         for worker in cluster.workers:
             assert not await rpc.is_serving(worker.address, 0.3)
-            assert await rpc.is_serving(worker.address, 2, client, worker.role)
+            role = role_of(worker.command[2])
+            assert await rpc.is_serving(worker.address, 2, client, role)
     assert (status, refused) == (0, 1)
     assert "PERMISSION_DENIED" in said
     assert "GatewayService/Generate is for client or operator, not for drafter ngram" in log

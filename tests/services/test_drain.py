@@ -20,7 +20,8 @@ from gateway.callers import Callers
 from gateway.http.app import make_app
 from paceline import rpc, wire
 from paceline.client import GatewayClient
-from paceline.cluster.local import LocalCluster, Reservation
+from paceline.cluster.child import Reservation
+from paceline.cluster.local import LocalCluster
 from paceline.cluster.topology import DrafterPool, ModelRoute, Topology, VerifierPool
 from paceline.embedded import TARGET
 from paceline.messages import Generate
