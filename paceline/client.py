@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterator
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import grpc
 
 from paceline import rpc, wire
 from paceline.messages import Chunk, Generate, ModelInfo, Worker
+from paceline.pursuit import PATIENCE_SECONDS, Pursuit
 from paceline.security.identity import Identity, Role, Trust
 
 API_KEY = "PACELINE_API_KEY"
 
+StubT = TypeVar("StubT")
+
+
+class Turns(Generic[StubT]):
+    """The gateways that may be asked, one at a time; the next one once that is lost."""
+
+    def __init__(self, stubs: Sequence[StubT]) -> None:
+        self._stubs, self._at = stubs, 0
+
+    def __len__(self) -> int:
+        return len(self._stubs)
+
+    @property
+    def current(self) -> StubT:
+        return self._stubs[self._at]
+
+    def turn(self) -> None:
+        self._at = (self._at + 1) % len(self._stubs)
+
 
 class GatewayClient:
-    """``async with GatewayClient(address) as client``; failures are ``grpc.aio.AioRpcError`` with status and detail."""
+    """``async with GatewayClient(address) as client``; failures are ``grpc.aio.AioRpcError`` with status and detail.
 
-    def __init__(self, address: str, api_key: str | None = None, trust: Trust | None = None) -> None:
-        """``api_key`` None: the one in the environment, PACELINE_API_KEY, if there is one.
+    Answers go on where they were when their gateway is lost: at the same address, or at another one.
+    """
+
+    def __init__(
+        self,
+        addresses: str | Sequence[str],
+        api_key: str | None = None,
+        trust: Trust | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        """``addresses``: of one gateway or of several, separated by commas or in a sequence. ``api_key`` None: the one
+        in the environment, PACELINE_API_KEY, if there is one.
 
         ``trust``: TLS, with a certificate of our own if it is an ``Identity``; then the gateway's must say that it is
-        one. A gateway that asks for keys may have any certificate for its host.
+        one. A gateway that asks for keys may have any certificate for its host. ``patience_seconds``: how long an
+        answer that broke off is asked for again; 0: never.
         """
-        self._metadata = _metadata(api_key)
-        self._channel = rpc.channel(address, trust, _role(trust))
-        self._stub = wire.gateway_stub(self._channel)
+        self._metadata, self._patience_seconds = _metadata(api_key), patience_seconds
+        self._channels = [rpc.channel(address, trust, _role(trust)) for address in _each(addresses)]
+        self._stubs = Turns([wire.gateway_stub(channel) for channel in self._channels])
 
     async def __aenter__(self) -> GatewayClient:
         return self
@@ -33,46 +68,64 @@ class GatewayClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
 
     async def generate(self, request: Generate) -> AsyncGenerator[Chunk, None]:
         """Streams the answer; the first chunk has the seed, the last one the completion."""
-        call = self._stub.Generate(wire.to_generate(request), metadata=self._metadata)
-        try:
-            async for reply in call:
-                yield wire.from_chunk(reply)
-        finally:
-            call.cancel()
+        async for chunk in self._pursue(Pursuit(request, "", len(self._stubs), self._patience_seconds)):
+            yield chunk
 
     async def resume(self, resume_token: str) -> AsyncGenerator[Chunk, None]:
         """Streams the rest of an answer after the chunk that came with the token."""
-        call = self._stub.Resume(wire.gateway.ResumeRequest(resume_token=resume_token), metadata=self._metadata)
-        try:
-            async for reply in call:
-                yield wire.from_chunk(reply)
-        finally:
-            call.cancel()
+        async for chunk in self._pursue(Pursuit(None, resume_token, len(self._stubs), self._patience_seconds)):
+            yield chunk
+
+    async def _pursue(self, pursuit: Pursuit) -> AsyncGenerator[Chunk, None]:
+        while True:
+            call = pursuit.call(self._stubs.current, self._metadata)
+            try:
+                async for reply in call:
+                    chunk = wire.from_chunk(reply)
+                    if pursuit.hear(chunk):
+                        yield chunk
+            except grpc.aio.AioRpcError as error:
+                if not pursuit.done and not pursuit.goes_on(error):
+                    raise
+            finally:
+                call.cancel()
+            if pursuit.done:
+                return
+            self._stubs.turn()
+            await asyncio.sleep(pursuit.pause_seconds)
 
     async def abort(self, session_id: str) -> None:
-        await self._stub.Abort(wire.gateway.AbortRequest(session_id=session_id), metadata=self._metadata)
+        await self._stubs.current.Abort(wire.gateway.AbortRequest(session_id=session_id), metadata=self._metadata)
 
     async def models(self) -> list[ModelInfo]:
-        reply = await self._stub.ListModels(wire.gateway.ListModelsRequest(), metadata=self._metadata)
+        reply = await self._stubs.current.ListModels(wire.gateway.ListModelsRequest(), metadata=self._metadata)
         return [wire.from_model_info(model) for model in reply.models]
 
     async def workers(self) -> list[Worker]:
-        reply = await self._stub.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
+        reply = await self._stubs.current.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
         return [wire.from_worker(worker) for worker in reply.workers]
 
 
 class BlockingGatewayClient:
     """``with BlockingGatewayClient(address) as client``; failures are ``grpc.RpcError`` with status and detail."""
 
-    def __init__(self, address: str, api_key: str | None = None, trust: Trust | None = None) -> None:
+    def __init__(
+        self,
+        addresses: str | Sequence[str],
+        api_key: str | None = None,
+        trust: Trust | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         """As for ``GatewayClient``."""
-        self._metadata = _metadata(api_key)
-        self._channel = rpc.blocking_channel(address, trust, _role(trust))
-        self._stub: Any = wire.gateway_stub(self._channel)
+        self._metadata, self._patience_seconds = _metadata(api_key), patience_seconds
+        self._channels = [rpc.blocking_channel(address, trust, _role(trust)) for address in _each(addresses)]
+        stubs: list[Any] = [wire.gateway_stub(channel) for channel in self._channels]
+        self._stubs = Turns(stubs)
 
     def __enter__(self) -> BlockingGatewayClient:
         return self
@@ -80,27 +133,50 @@ class BlockingGatewayClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
 
     def generate(self, request: Generate) -> Iterator[Chunk]:
         """As ``GatewayClient.generate``; leaving the iteration early ends the session."""
-        call = self._stub.Generate(wire.to_generate(request), metadata=self._metadata)
-        try:
-            for reply in call:
-                yield wire.from_chunk(reply)
-        finally:
-            call.cancel()
+        return self._pursue(Pursuit(request, "", len(self._stubs), self._patience_seconds))
+
+    def resume(self, resume_token: str) -> Iterator[Chunk]:
+        """As ``GatewayClient.resume``."""
+        return self._pursue(Pursuit(None, resume_token, len(self._stubs), self._patience_seconds))
+
+    def _pursue(self, pursuit: Pursuit) -> Iterator[Chunk]:
+        while True:
+            call = pursuit.call(self._stubs.current, self._metadata)
+            try:
+                for reply in call:
+                    chunk = wire.from_chunk(reply)
+                    if pursuit.hear(chunk):
+                        yield chunk
+            except grpc.RpcError as error:
+                if not pursuit.done and not pursuit.goes_on(error):
+                    raise
+            finally:
+                call.cancel()
+            if pursuit.done:
+                return
+            self._stubs.turn()
+            time.sleep(pursuit.pause_seconds)
 
     def abort(self, session_id: str) -> None:
-        self._stub.Abort(wire.gateway.AbortRequest(session_id=session_id), metadata=self._metadata)
+        self._stubs.current.Abort(wire.gateway.AbortRequest(session_id=session_id), metadata=self._metadata)
 
     def models(self) -> list[ModelInfo]:
-        reply = self._stub.ListModels(wire.gateway.ListModelsRequest(), metadata=self._metadata)
+        reply = self._stubs.current.ListModels(wire.gateway.ListModelsRequest(), metadata=self._metadata)
         return [wire.from_model_info(model) for model in reply.models]
 
     def workers(self) -> list[Worker]:
-        reply = self._stub.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
+        reply = self._stubs.current.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
         return [wire.from_worker(worker) for worker in reply.workers]
+
+
+def _each(addresses: str | Sequence[str]) -> list[str]:
+    several = addresses.split(",") if isinstance(addresses, str) else addresses
+    return [address.strip() for address in several]
 
 
 def _role(trust: Trust | None) -> Role | None:

@@ -77,7 +77,7 @@ async def fleet() -> AsyncIterator[Fleet]:
         local = await stack.enter_async_context(
             local_gateway([verifier for verifier, _ in verifiers.values()], [drafter], failover_seconds=0.3)
         )
-        client = await stack.enter_async_context(GatewayClient(local.address))
+        client = await stack.enter_async_context(GatewayClient(local.address, patience_seconds=0))
         yield Fleet(local.gateway, client, verifiers)
 
 

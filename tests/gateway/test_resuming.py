@@ -156,6 +156,28 @@ async def test_whoever_resumes_takes_the_session_over(two: Two, at: int) -> None
     await two.nothing_is_left()
 
 
+@pytest.mark.parametrize("tokens", [0, 5])
+async def test_a_client_that_knows_both_gateways_hears_one_text(tokens: int) -> None:
+    """The one that it asks ends in the middle; the other one begins when it is gone."""
+    journal, chunks = MemoryJournal(), list[Chunk]()
+    async with (
+        local_verifier(TARGET, step="4ms", numerics=Numerics.DETERMINISTIC) as verifier,
+        local_gateway([verifier], journal=journal) as second,
+        AsyncExitStack() as first,
+    ):
+        local = await first.enter_async_context(local_gateway([verifier], journal=journal))
+        async with GatewayClient([local.address, second.address]) as client:
+            async for chunk in client.generate(REQUEST):
+                chunks.append(chunk)
+                if len(chunks) == tokens + 1:
+                    await first.aclose()
+            whole = await collect(client.generate(REQUEST))
+    assert said(chunks) == said(whole)
+    assert len([chunk for chunk in chunks if chunk.seed is not None]) == 1
+    positions = [chunk.position for chunk in chunks if chunk.token_ids]
+    assert positions == sorted(set(positions))
+
+
 # -- tokens ------------------------------------------------------------------------------------------------------------
 
 
