@@ -96,8 +96,8 @@ class LocalCluster:
         await self.stop()
 
     async def stop(self) -> None:
-        """All end at once, without draining: standard input closes, which who is starting hears as SIGTERM only. Then,
-        after a while, SIGKILL."""
+        """Has all end at once, without draining: by the end of standard input, and by SIGTERM those that do not read it
+        yet. Then, after a while, SIGKILL."""
         for worker in self.workers:
             if worker.process.stdin:
                 worker.process.stdin.close()
