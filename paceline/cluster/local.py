@@ -80,8 +80,8 @@ class LocalCluster:
         await self.stop()
 
     async def stop(self) -> None:
-        """All end at once, without draining, Redis last: by SIGTERM and the end of their standard input, then, after a
-        while, by SIGKILL."""
+        """Has all end at once, without draining, Redis last: by the end of standard input, and by SIGTERM those that do
+        not read it yet. Then, after a while, SIGKILL."""
         for worker in self.workers:
             if worker.process.stdin and worker.name != REDIS:
                 worker.process.stdin.close()

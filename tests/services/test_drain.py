@@ -114,7 +114,7 @@ async def test_what_a_gateway_gives_up_hears_so_and_its_sessions_end(target_path
 
 
 async def test_a_drafter_that_drains_leaves_its_sessions_and_takes_no_more(target_path: Path) -> None:
-    async with local_verifier(target_path, step="5ms") as verifier:
+    async with local_verifier(target_path, step="20ms") as verifier:
         config = DrafterConfig("ngram", verifiers=(verifier.address,))
         async with (
             local_drafter(config) as drafter,
@@ -125,6 +125,7 @@ async def test_a_drafter_that_drains_leaves_its_sessions_and_takes_no_more(targe
             await until(lambda: drafter.drafter.attached_sessions == 1)
             drafter.drafter.drain()
             await until(lambda: drafter.drafter.attached_sessions == 0)
+            assert len(reading.tokens) < TOKENS, "it did not wait for the end"
             async with rpc.channel(drafter.address) as connection:
                 request = wire.drafter.ProposeRequest(token_ids_u32=wire.pack_tokens([5, 6, 7]))
                 with pytest.raises(aio.AioRpcError) as refused:
