@@ -29,6 +29,8 @@ class Fleet:
         self._sessions_per_verifier = sessions_per_verifier
         self._router = Router()
         self._on_change: Callable[[], None] = lambda: None
+        for worker in self.verifiers:
+            worker.on_change = self._changed
 
     @property
     def workers(self) -> list[VerifierWorker | DrafterWorker]:
@@ -47,7 +49,7 @@ class Fleet:
 
     def add(self, worker: VerifierWorker | DrafterWorker) -> None:
         if isinstance(worker, VerifierWorker):
-            worker.on_change = self._on_change
+            worker.on_change = self._changed
             self.verifiers.append(worker)
         else:
             self.drafters.append(worker)
