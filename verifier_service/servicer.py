@@ -15,9 +15,9 @@ from paceline.messages import Rejection, SessionEvent, Status, TokenizerFiles, V
 from paceline.rpc import Outgoing, abort, unary
 from verifier_service.service import Verifier
 
-PATIENCE, PATIENCE_PER_SECOND = 300, 50
+PATIENCE, PATIENCE_PER_SECOND, PATIENCE_BYTES = 300, 50, 16 << 10
 """Messages without news that a drafter may send at full speed, and so many more each second: what is on its way when a
-session ends is no flood."""
+session ends is no flood. One of more than so many bytes counts as several."""
 
 
 class VerifierServicer(wire.VerifierBase):
@@ -71,10 +71,12 @@ class VerifierServicer(wire.VerifierBase):
         flooding = Backpressure()
         try:
             async for request in requests:
-                update, rejected = wire.from_draft_update(request)
-                for rejection in rejected:
-                    self._verifier.reject_drafting(rejection, link)
-                await flooding.heard(news=self._verifier.update(update, link))
+                update, unreadable = wire.from_draft_update(request)
+                news = self._verifier.update(update, link, unreadable)
+                await flooding.heard(wire.size(request), news=news)
+        except FieldError as error:
+            self._verifier.drafter_broken(link, str(error))
+            raise
         finally:
             link.close()
 
@@ -97,14 +99,14 @@ class Backpressure:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._allowed, self._at = clock, float(PATIENCE), clock()
 
-    async def heard(self, *, news: bool) -> None:
+    async def heard(self, size_bytes: int, *, news: bool) -> None:
         """After a message."""
         now = self._clock()
         self._allowed = min(self._allowed + PATIENCE_PER_SECOND * (now - self._at), PATIENCE)
         self._at = now
         if news:
             return
-        self._allowed -= 1
+        self._allowed -= 1 + size_bytes // PATIENCE_BYTES
         if self._allowed < 0:
             await asyncio.sleep(-self._allowed / PATIENCE_PER_SECOND)
 

@@ -277,6 +277,10 @@ class Session:
                 right = sum(drafter_id in node.sources for node in accepted)
                 attachment.calibration.add(sum(map(math.exp, said)), right)
 
+    def attached_by(self, link: DrafterLink) -> list[Attachment]:
+        """The places of the drafters that came by this link, nearly always one."""
+        return [attachment for attachment in self.attachments.values() if attachment.link is link]
+
     def detach(self, drafter_id: str) -> None:
         """Forgets a drafter's link; its nodes stay, they are only hints, and what is known of it is kept."""
         attachment = self.attachments.pop(drafter_id, None)
