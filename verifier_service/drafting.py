@@ -22,6 +22,7 @@ from paceline.messages import (
 from paceline.speculation.estimate import Calibration
 from paceline.speculation.fields import require
 from paceline.speculation.merge import MAX_ENTRIES, MAX_NODES_PER_MESSAGE, DraftSource, check_columns, merge
+from paceline.speculation.merit import Merit
 from paceline.speculation.tree import Node, State
 from verifier_service.grammar.matcher import SOURCE
 from verifier_service.quarantine import Quarantine
@@ -50,6 +51,7 @@ class Drafting:
         self._table, self._vocabulary_size, self._switch, self._clock = table, vocabulary_size, switch, clock
         self._early: list[tuple[float, Join, DrafterLink]] = []
         self._calibrations: dict[str, Calibration] = {}
+        self._merits: dict[str, Merit] = {}
         self._quarantine = Quarantine(clock)
 
     @property
@@ -174,8 +176,9 @@ class Drafting:
             return False
         first = join.drafter_id not in session.attachments and join.drafter_id not in session.gone
         calibration = self._calibrations.setdefault(join.drafter_id, Calibration())
-        attachment = session.attach(join.drafter_id, join.incarnation, link, calibration, self._clock())
-        attachment.on = self._switch.on(session, join.drafter_id)
+        merit = self._merits.setdefault(join.drafter_id, Merit())
+        attachment = session.attach(join.drafter_id, join.incarnation, link, calibration, merit, self._clock())
+        attachment.on = self._switch.on(session, attachment)
         attachment.wants_candidates = join.wants_candidates
         shared = join.have_length
         if shared > len(session.tokens) or session.hashes[shared] != join.prefix_hash:
@@ -199,6 +202,7 @@ class Drafting:
         check_columns(columns, source, tree.root.position, self._vocabulary_size)
         added = merge(tree, session.tokens, source, columns, attachment.calibration)
         added = session.admitted_by_grammar(added)
+        attachment.merit.sent(source.proposed - before)
         for node in added:
             node.post_verify = session.in_flight
         now = self._clock()

@@ -25,6 +25,7 @@ from paceline.speculation.accept import Decision, NodeCandidates
 from paceline.speculation.estimate import Calibration, MovingAverage
 from paceline.speculation.law import TokenLaw
 from paceline.speculation.merge import SUREST, DraftSource
+from paceline.speculation.merit import Merit
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, seconds_to_wait
 from paceline.speculation.prefix import EMPTY, extend_hash
@@ -60,7 +61,8 @@ class Attachment:
     link: DrafterLink
     rhythm: Rhythm
     calibration: Calibration
-    """The drafter's, over all sessions."""
+    """The drafter's, over all sessions; so is its merit."""
+    merit: Merit
     told: int
     """Tokens of the text that it has been told."""
     on: bool = True
@@ -273,9 +275,11 @@ class Session:
         tested = [node for node in selection.nodes if node.parent in parents]
         for drafter_id, attachment in self.attachments.items():
             said = [node.sources[drafter_id] for node in tested if drafter_id in node.sources]
+            right = sum(drafter_id in node.sources for node in accepted)
             if said:
-                right = sum(drafter_id in node.sources for node in accepted)
                 attachment.calibration.add(sum(map(math.exp, said)), right)
+            if drafter_id in self.drafting:
+                attachment.merit.step(right)
 
     def attached_by(self, link: DrafterLink) -> list[Attachment]:
         """The places of the drafters that came by this link, nearly always one."""
@@ -288,12 +292,18 @@ class Session:
             self.gone[drafter_id] = attachment
 
     def attach(
-        self, drafter_id: str, incarnation: int, link: DrafterLink, calibration: Calibration, now: float
+        self,
+        drafter_id: str,
+        incarnation: int,
+        link: DrafterLink,
+        calibration: Calibration,
+        merit: Merit,
+        now: float,
     ) -> Attachment:
         """Gives a drafter a place, with what is known of it if it was here before; it is about to be told all."""
         self.detach(drafter_id)
         attachment = self.gone.pop(drafter_id, None) or Attachment(
-            DraftSource(drafter_id), link, Rhythm(now), calibration, told=len(self.tokens)
+            DraftSource(drafter_id), link, Rhythm(now), calibration, merit, told=len(self.tokens)
         )
         attachment.link, attachment.complete_root, attachment.told = link, -1, len(self.tokens)
         attachment.rhythm.verdict(now, self.tree.expected(self.max_draft_nodes))
