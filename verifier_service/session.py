@@ -37,6 +37,8 @@ from verifier_service.timeline import Timeline
 
 TOLD_TOGETHER = 64
 """Tokens after which a drafter that does not draft is told of them."""
+MISSED_ROUNDS = 4
+"""Lockstep: who misses so many rounds in a row is waited for no more until one of them is complete."""
 REPORT_SECONDS = 0.25
 """How often the gateway hears how a session's drafting goes."""
 
@@ -71,6 +73,8 @@ class Attachment:
     """Whether drafting by it pays with so many sessions running, as far as is certain."""
     complete_root: int = -1
     """Lockstep: the root that its last round was complete for."""
+    missed_rounds: int = 0
+    """Lockstep: steps in a row that were launched before its round was complete."""
     wants_candidates: bool = False
     """Whether it learns from the target's best tokens."""
 
@@ -168,7 +172,7 @@ class Session:
             return 0.0
         waited = now - self.rooted_at
         if self.mode is Mode.LOCKSTEP:
-            complete = all(a.complete_root == self.tree.root.position for a in drafting)
+            complete = all(self._complete(a) or a.missed_rounds >= MISSED_ROUNDS for a in drafting)
             return 0.0 if complete else max(0.0, LOCKSTEP_TIMEOUT_SECONDS - waited)
         patience = self.usual_step.get(0.0) - waited
         if patience <= 0:
@@ -176,6 +180,9 @@ class Session:
         outlooks = [attachment.rhythm.outlook(now) for attachment in drafting]
         wait = seconds_to_wait((outlook for outlook in outlooks if outlook is not None), self.rate(now))
         return min(wait, patience)
+
+    def _complete(self, attachment: Attachment) -> bool:
+        return attachment.complete_root == self.tree.root.position
 
     def rate(self, now: float) -> float:
         """Tokens per second since the first root; 0 before anything is known."""
@@ -188,6 +195,8 @@ class Session:
         self.in_flight, self.launched_at = True, now
         drafting = {name: a for name, a in self.attachments.items() if a.on and self.mode is not Mode.OFF}
         self.drafting = tuple(drafting)
+        for attachment in drafting.values():
+            attachment.missed_rounds = 0 if self._complete(attachment) else attachment.missed_rounds + 1
         if self.matcher is not None and self.mode is not Mode.OFF:
             self.drafting = (*drafting, SOURCE)
         overlapped = self.mode is Mode.OVERLAPPED
