@@ -2,7 +2,8 @@
 
 One verifier with deterministic numerics and a drafter of every script of ``paceline.testing``, each a process. Every
 script drafts in turn, alone; before each of its answers the target answers the same by itself, so that whatever else
-the machine does meanwhile falls on both. Texts must be equal bit by bit.
+the machine does meanwhile falls on both. Texts must be equal bit by bit. The verifier's processor time for a token is
+told beside: on cores that are shared with others it is the steadier figure.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from paceline.settings import setting
 from paceline.speculation.fields import require
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from paceline.testing.processes import Process
 from paceline.testing.scripts import SCRIPTS
 
 HOSTILE = tuple(script for script in SCRIPTS if script != "perfect")
@@ -75,6 +77,10 @@ class HostileFleet(LocalCluster):
         super().__init__(TOPOLOGY)
         self._scripts = scripts
 
+    @property
+    def verifier(self) -> Process:
+        return Process(self.worker("verifier").process.pid)
+
     def _start(self) -> None:
         (model,) = self.topology.models
         arguments = verifier_arguments(model, self.topology.verifiers[model.verifiers])
@@ -94,13 +100,32 @@ async def _measure(report: Report, scripts: tuple[str, ...], counts: list[int], 
     async with HostileFleet(scripts) as fleet, GatewayClient(fleet.gateway_address) as client:
         cells = [(repeat, count, script) for repeat in range(-1, repeats) for count in counts for script in scripts]
         for repeat, count, script in track(cells, console=report.console, transient=True):
-            asked = Asked(client, prompts[:count], tokens, seed=1000 + repeat)
-            alone, texts = await asked.answers()
-            speed, hostile_texts = await asked.answers(script)
-            if repeat >= 0:  # the first round warms up
-                changed = sum(a != b for a, b in zip(texts, hostile_texts, strict=True))
-                cell = {"script": script, "sessions": count, "repeat": repeat, "texts_changed": changed}
-                report.add(**cell, tokens_per_second=speed, alone=alone, ratio=speed / alone)
+            asked = Asked(client, fleet.verifier, prompts[:count], tokens, seed=1000 + repeat)
+            alone, hostile = await asked.answers(), await asked.answers(script)
+            if repeat < 0:  # the first round warms up
+                continue
+            report.add(
+                script=script,
+                sessions=count,
+                repeat=repeat,
+                tokens_per_second=hostile.tokens_per_second,
+                ratio=hostile.tokens_per_second / alone.tokens_per_second,
+                verifier_ratio=hostile.verifier_seconds / alone.verifier_seconds,
+                texts_changed=sum(a != b for a, b in zip(alone.texts, hostile.texts, strict=True)),
+            )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came of all requests together, and the processor time that the verifier took."""
+
+    texts: list[list[int]]
+    seconds: float
+    verifier_seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return sum(map(len, self.texts)) / self.seconds
 
 
 @dataclass(frozen=True)
@@ -108,17 +133,18 @@ class Asked:
     """The same requests, to be answered again and again."""
 
     client: GatewayClient
+    verifier: Process
     prompts: list[list[int]]
     tokens: int
     seed: int
 
-    async def answers(self, script: str = "") -> tuple[float, list[list[int]]]:
-        """Tokens per second of all together, and the texts; drafted for by ``script``, or by nobody."""
+    async def answers(self, script: str = "") -> Answers:
+        """Drafted for by ``script``, or by nobody."""
         mode = Mode.OVERLAPPED if script else Mode.OFF
         speculation = SpeculationParameters(mode, drafters=(script,) if script else ())
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), self.verifier.cpu_seconds
         texts = await asyncio.gather(*(self._answer(prompt, speculation) for prompt in self.prompts))
-        return sum(map(len, texts)) / (time.perf_counter() - started), list(texts)
+        return Answers(list(texts), time.perf_counter() - started, self.verifier.cpu_seconds - busy)
 
     async def _answer(self, prompt: list[int], speculation: SpeculationParameters) -> list[int]:
         sampling = SamplingParameters(self.tokens, 0.8, ignore_eos=True)
@@ -135,7 +161,8 @@ def _show(report: Report, bench: HostileBench) -> list[float]:
             where = {"script": script, "sessions": int(count)}
             ratios.append(report.median("ratio", **where))
             cells.append(f"{report.median('tokens_per_second', **where):.0f}  ({ratios[-1]:.2f})")
+            cells.append(f"{report.median('verifier_ratio', **where):.2f}")
         lines.append([script, *cells])
-    columns = ("script", *(f"{count} sessions" for count in bench.sessions))
-    report.table("tokens/s with a hostile drafter (ratio to the target alone)", columns, lines)
+    columns = ("script", *(title for count in bench.sessions for title in (f"{count} sessions", "verifier's time")))
+    report.table("tokens/s with a hostile drafter (ratio to the target alone), verifier's ratio", columns, lines)
     return ratios

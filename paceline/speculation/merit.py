@@ -1,9 +1,9 @@
-"""Drafters that send much and are never right draft no more for a while, without a trial."""
+"""Drafters that are never right draft no more for a while, without a trial."""
 
 from __future__ import annotations
 
-ENOUGH_NODES, ENOUGH_STEPS = 1024, 32
-"""What is sent, and for how many steps, before a drafter is judged: who sends little costs little."""
+ENOUGH_NODES, ENOUGH_STEPS, MANY_STEPS = 1024, 32, 512
+"""A drafter that sends much is judged soon; one that sends little costs a message a step, and is judged later."""
 POOR = 0.02
 """Accepted tokens per step of a session, below which nobody would miss them."""
 FIRST_REST, LONGEST_REST = 256, 6144
@@ -30,7 +30,7 @@ class Merit:
         """A step of a session that it drafted for accepted so many of its nodes."""
         self._steps += 1
         self._accepted += accepted
-        if self._nodes >= ENOUGH_NODES and self._steps >= ENOUGH_STEPS:
+        if (self._nodes >= ENOUGH_NODES and self._steps >= ENOUGH_STEPS) or self._steps >= MANY_STEPS:
             self._judge()
 
     def turn(self) -> None:

@@ -1,10 +1,10 @@
-"""Who sends much and is never right rests; who is right now and then, or sends little, does not."""
+"""Who is never right rests, soon if it sends much; who is right now and then does not."""
 
 from __future__ import annotations
 
 import pytest
 
-from paceline.speculation.merit import ENOUGH_NODES, ENOUGH_STEPS, FIRST_REST, LONGEST_REST, Merit
+from paceline.speculation.merit import ENOUGH_NODES, ENOUGH_STEPS, FIRST_REST, LONGEST_REST, MANY_STEPS, Merit
 
 NODES = 32
 assert ENOUGH_NODES == NODES * ENOUGH_STEPS
@@ -35,11 +35,14 @@ def test_who_is_never_right_rests_longer_each_time() -> None:
         assert rest(merit) == min(FIRST_REST * 4**count, LONGEST_REST)
 
 
-@pytest.mark.parametrize(("every", "nodes"), [(10, 32), (10, 160), (0, 0)])
-def test_who_is_right_now_and_then_or_says_little_goes_on(every: int, nodes: int) -> None:
+@pytest.mark.parametrize("nodes", [1, NODES, 160])
+def test_who_is_right_now_and_then_goes_on(nodes: int) -> None:
     """Be the step so long that it sends a whole tree in the meantime."""
-    merit = Merit()
-    assert drafts(merit, every, steps=500, nodes=nodes) == 500
+    assert drafts(Merit(), every=10, nodes=nodes) == 2000
+
+
+def test_who_says_little_or_nothing_is_given_more_time() -> None:
+    assert drafts(Merit(), every=0, nodes=0) == MANY_STEPS
 
 
 def test_once_it_is_right_the_rests_are_short_again() -> None:
