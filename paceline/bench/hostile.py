@@ -97,7 +97,8 @@ class HostileFleet(LocalCluster):
 
 async def _measure(report: Report, scripts: tuple[str, ...], counts: list[int], tokens: int, repeats: int) -> None:
     prompts = encoded_prompts(TARGET, max(counts))
-    async with HostileFleet(scripts) as fleet, GatewayClient(fleet.gateway_address) as client:
+    fleet = HostileFleet(scripts)
+    async with fleet, GatewayClient(fleet.gateway_address) as client:
         cells = [(repeat, count, script) for repeat in range(-1, repeats) for count in counts for script in scripts]
         for repeat, count, script in track(cells, console=report.console, transient=True):
             asked = Asked(client, fleet.verifier, prompts[:count], tokens, seed=1000 + repeat)
