@@ -89,6 +89,8 @@ class Drafter:
         self._news: list[Callable[[], None]] = []
         self.attached_sessions = 0
         self._members: dict[str, Membership] = {}
+        self._newest: dict[str, Membership] = {}
+        """By session: whose join was sent last; its start may not be noted yet."""
 
     # -- from any thread -----------------------------------------------------------------------------------------------
 
@@ -101,8 +103,10 @@ class Drafter:
         member = Membership(session, link, observer)
         join = self._join(session)
         self.attached_sessions += 1
-        self._note(lambda: self._start(member))
-        link.send(DraftUpdate(joins=(join,)))  # after the note: the answer must find the session
+        with self.changed:
+            self._newest[session.session_id] = member
+            self._note(lambda: self._start(member))
+            link.send(DraftUpdate(joins=(join,)))  # after the note: the answer must find the session
         return member
 
     def propose(self, request: Propose, take: Callable[[DraftUpdate], object], observer: Observer) -> Membership:
@@ -215,9 +219,14 @@ class Drafter:
             self._leave(member, str(error))
 
     def _leave(self, member: Membership, reason: str) -> None:
-        if not member.over:
-            member.link.send(DraftUpdate(leaves=(Leave(member.session.session_id),)))
-            self._finish(member, reason)
+        if member.over:
+            return
+        session_id = member.session.session_id
+        with self.changed:  # after a newer join on the same link, leaving would be taken for its
+            newest = self._newest.get(session_id, member)
+            if newest is member or newest.link is not member.link:
+                member.link.send(DraftUpdate(leaves=(Leave(session_id),)))
+        self._finish(member, reason)
 
     def _drop(self, link: VerifierLink) -> None:
         for member in [m for m in self._members.values() if m.link is link]:
@@ -228,6 +237,8 @@ class Drafter:
         self.kind.close(session)
         if self._members.get(session.session_id) is member:
             del self._members[session.session_id]
+        if self._newest.get(session.session_id) is member:
+            del self._newest[session.session_id]
         member.over = True
         self.attached_sessions -= 1
         member.observer(Detached(reason))

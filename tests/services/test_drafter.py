@@ -302,3 +302,18 @@ def test_what_gathers_while_a_verifier_is_slow_is_never_too_much_for_a_message()
 def test_a_few_updates_leave_as_one_message() -> None:
     updates = [DraftUpdate(leaves=(Leave("a"),)), DraftUpdate(rounds=(RoundComplete("b", 1, 2),))]
     assert list(within_bounds(updates)) == [DraftUpdate(rounds=updates[1].rounds, leaves=updates[0].leaves)]
+
+
+def test_a_session_that_is_attached_anew_is_not_left_after_its_join() -> None:
+    """As when it is opened again, and the old attachment ends only then: the verifier would take the leave for it."""
+    drafter, link = make_drafter(NgramDrafter(), 0), Sent()
+    old = drafter.attach(attach(), link, lambda _: None)
+    drafter.attach(attach(), link, lambda _: None)
+    drafter.detach(old)
+    drafter.grow()
+    assert [bool(update.leaves) for update in link.updates] == [False, False]
+    assert drafter.attached_sessions == 1
+    elsewhere = Sent()
+    drafter.attach(attach(), elsewhere, lambda _: None)
+    drafter.grow()
+    assert drafter.attached_sessions == 1
