@@ -19,7 +19,7 @@ from paceline.loop import DeviceLoop
 from paceline.messages import DrafterDescription, DraftUpdate, Rejection, Status
 from paceline.settings import setting
 from paceline.speculation.fields import every_error
-from paceline.testing.scripts import GUESSING, SCRIPTS, SILENT, GuessingKind, Script, SilentKind
+from paceline.testing.scripts import GUESSING, SCRIPTS, GuessingKind, Script
 
 MAX_CONTEXT, MAX_SESSIONS = 131_072, 256
 
@@ -139,8 +139,6 @@ async def scripted_drafter(config: ScriptedConfig) -> AsyncIterator[ScriptedDraf
 def _kind(config: ScriptedConfig) -> tuple[DraftKind, int]:
     """Who guesses, and the vocabulary that it knows; 0: any."""
     guesses = SCRIPTS[config.script].guesses
-    if guesses == SILENT:
-        return SilentKind(config.vocabulary_size), 0
     if guesses == GUESSING:
         return GuessingKind(config.vocabulary_size), 0
     if config.model is None:

@@ -63,21 +63,18 @@ class GuessingKind:
                     node = session.add(node, token_id, self._log_score)
 
 
-class SilentKind(GuessingKind):
-    """Lets itself be attached and never says anything."""
-
-    name = "silent"
-
-    def growable(self, session: DraftSession) -> bool:
-        return False
-
-
 # -- what becomes of messages ------------------------------------------------------------------------------------------
 
 
 async def unaltered(updates: Updates) -> Updates:
     async for update in updates:
         yield update
+
+
+async def silent(updates: Updates) -> Updates:
+    """It lets itself be attached and says no more, not even that it has nothing to say."""
+    async for update in updates:
+        yield Update(joins=update.joins, leaves=update.leaves)
 
 
 async def stale(updates: Updates) -> Updates:
@@ -153,7 +150,7 @@ class Script:
     """Whether it says its last words over and over, as fast as they are taken."""
 
 
-HONEST, GUESSING, SILENT = "honest", "guessing", "silent"
+HONEST, GUESSING = "honest", "guessing"
 SCRIPTS: dict[str, Script] = {
     "perfect": Script(HONEST),
     "random": Script(GUESSING),
@@ -163,7 +160,7 @@ SCRIPTS: dict[str, Script] = {
     "huge": Script(GUESSING, each(_huge)),
     "lying": Script(GUESSING, each(_lying)),
     "nan": Script(GUESSING, each(_nan)),
-    "silent": Script(SILENT),
+    "silent": Script(GUESSING, silent),
     "flooding": Script(GUESSING, floods=True),
     "unreadable": Script(GUESSING, each(_unreadable)),
     "unframed": Script(GUESSING, unframed),

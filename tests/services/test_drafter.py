@@ -281,7 +281,7 @@ def test_what_gathers_while_a_verifier_is_slow_is_never_too_much_for_a_message()
     batch = [
         DraftUpdate(
             joins=tuple(Join(f"{turn}-{i}", 1, "d", 1, b"", 1, 0) for i in range(700)),
-            nodes=tuple(DraftNodes(f"{turn}-{i}", 1, columns if i % 9 else bare) for i in range(200)),
+            nodes=tuple(DraftNodes(f"{turn}-{i}", 1, bare if i % (9 + 100 * turn) else columns) for i in range(1200)),
             rounds=tuple(RoundComplete(f"{turn}-{i}", 1, 0) for i in range(500)),
             leaves=tuple(Leave(f"{turn}-{i}") for i in range(600)),
         )
@@ -308,8 +308,9 @@ def test_a_session_that_is_attached_anew_is_not_left_after_its_join() -> None:
     """As when it is opened again, and the old attachment ends only then: the verifier would take the leave for it."""
     drafter, link = make_drafter(NgramDrafter(), 0), Sent()
     old = drafter.attach(attach(), link, lambda _: None)
-    drafter.attach(attach(), link, lambda _: None)
+    drafter.grow()
     drafter.detach(old)
+    drafter.attach(attach(), link, lambda _: None)
     drafter.grow()
     assert [bool(update.leaves) for update in link.updates] == [False, False]
     assert drafter.attached_sessions == 1

@@ -13,11 +13,14 @@ from drafter_service.config import DrafterConfig
 from paceline import rpc, wire
 from paceline.client import GatewayClient
 from paceline.messages import DrafterStatistics, DraftUpdate, Generate, SessionEvent, Verdicts
+from paceline.speculation.merge import CREDIT
+from paceline.speculation.merit import ENOUGH_NODES
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from paceline.testing.drafters import ScriptedConfig, scripted_drafter
-from paceline.testing.scripts import SCRIPTS
+from paceline.testing.scripts import SCRIPTS, GuessingKind
 from tests.checkpoints import write_checkpoint
+from tests.in_process import InProcess, load, make_drafter
 from tests.local_fleet import LocalDrafter, LocalVerifier, local_drafter, local_gateway, local_verifier
 from tests.services.test_verifier import OPENING, join, nodes
 from verifier_service.quarantine import OFFENCES
@@ -111,7 +114,7 @@ async def test_who_is_never_right_drafts_no_more_and_is_not_asked_again(tmp_path
         useless = figures["scripted"]
         assert not useless.drafting
         assert useless.accepted < 5
-        assert useless.steps < 190
+        assert useless.steps < 130
         _, figures = await fleet.answer(None, asked=asked)
         assert "scripted" not in figures
 
@@ -153,3 +156,15 @@ async def test_one_bad_message_stops_drafting_for_its_own_session_alone(target_p
     assert (drafted["t"].proposed, drafted["t"].rejected) == (2, 0)
     assert [r.session_id for verdicts in heard for r in verdicts.rejected] == ["s"]
     assert {verdict.session_id for verdicts in heard for verdict in verdicts.verdicts if verdict.ended} == {"t"}
+
+
+def test_who_is_never_right_gets_no_more_credit(tmp_path: Path) -> None:
+    """It is told so at once: what it may send ends with what has come."""
+    target = load(write_checkpoint(tmp_path, vocab_size=VOCABULARY_SIZE))
+    fleet = InProcess(target, [make_drafter(GuessingKind(VOCABULARY_SIZE), VOCABULARY_SIZE)])
+    fleet.open("s", PROMPT, SamplingParameters(max_tokens=120))
+    fleet.run()
+    overlap = fleet.recorder.last["s"].overlap
+    assert overlap is not None
+    (useless,) = overlap.drafters
+    assert ENOUGH_NODES <= useless.proposed < ENOUGH_NODES + CREDIT
