@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from grpc import aio
 
@@ -14,6 +14,7 @@ from paceline.emulation import EmulatedLink
 from paceline.errors import PermissionDenied
 from paceline.messages import DraftUpdate
 from paceline.security.identity import Identity, Role
+from paceline.speculation.merge import MAX_ENTRIES, MAX_NODES_PER_MESSAGE
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Links:
         try:
             async with rpc.channel(address, self._identity, Role.VERIFIER) as connection:
                 stub = wire.verifier_stub(connection)
-                requests = _requests(link)
+                requests = self.outgoing(link)
                 if self._emulated is not None:
                     requests = self._emulated.other_direction().carry(requests, wire.size)
                 replies: AsyncIterator[wire.verifier.Verdicts] = stub.Speculate(requests)
@@ -80,18 +81,29 @@ class Links:
             link.close()
             self._drafter.link_lost(link)
 
+    async def outgoing(self, link: rpc.Outgoing[DraftUpdate]) -> AsyncIterator[wire.verifier.DraftUpdate]:
+        """What is said to the verifier."""
+        async for batch in link:
+            for update in within_bounds(batch):
+                yield wire.to_draft_update(update)
 
-async def _requests(link: rpc.Outgoing[DraftUpdate]) -> AsyncIterator[wire.verifier.DraftUpdate]:
-    async for batch in link:
-        yield wire.to_draft_update(_together(batch))
 
-
-def _together(batch: Sequence[DraftUpdate]) -> DraftUpdate:
-    if len(batch) == 1:
-        return batch[0]
-    return DraftUpdate(
-        joins=tuple(item for update in batch for item in update.joins),
-        nodes=tuple(item for update in batch for item in update.nodes),
-        rounds=tuple(item for update in batch for item in update.rounds),
-        leaves=tuple(item for update in batch for item in update.leaves),
+def within_bounds(batch: Sequence[DraftUpdate]) -> Iterator[DraftUpdate]:
+    """What has gathered, in as few messages as a verifier takes: more entries or nodes in one would be malformed."""
+    joins, nodes, rounds, leaves = (
+        [item for update in batch for item in getattr(update, kind)] for kind in ("joins", "nodes", "rounds", "leaves")
     )
+    while joins or nodes or rounds or leaves:
+        taken, room = 0, MAX_NODES_PER_MESSAGE
+        while taken < min(len(nodes), MAX_ENTRIES) and (room := room - len(nodes[taken].columns)) >= 0:
+            taken += 1
+        now = len(nodes) == taken  # a round is complete, and a session is left, when all of it has been said
+        yield DraftUpdate(
+            joins=tuple(joins[:MAX_ENTRIES]),
+            nodes=tuple(nodes[:taken]),
+            rounds=tuple(rounds[:MAX_ENTRIES]) if now else (),
+            leaves=tuple(leaves[:MAX_ENTRIES]) if now else (),
+        )
+        del joins[:MAX_ENTRIES], nodes[:taken]
+        if now:
+            del rounds[:MAX_ENTRIES], leaves[:MAX_ENTRIES]

@@ -90,6 +90,8 @@ class Drafter:
         self.attached_sessions = 0
         self._draining = False
         self._members: dict[str, Membership] = {}
+        self._newest: dict[str, Membership] = {}
+        """By session: whose join was sent last; its start may not be noted yet."""
 
     # -- from any thread -----------------------------------------------------------------------------------------------
 
@@ -104,8 +106,10 @@ class Drafter:
         member = Membership(session, link, observer)
         join = self._join(session)
         self.attached_sessions += 1
-        self._note(lambda: self._start(member))
-        link.send(DraftUpdate(joins=(join,)))  # after the note: the answer must find the session
+        with self.changed:
+            self._newest[session.session_id] = member
+            self._note(lambda: self._start(member))
+            link.send(DraftUpdate(joins=(join,)))  # after the note: the answer must find the session
         return member
 
     def propose(self, request: Propose, take: Callable[[DraftUpdate], object], observer: Observer) -> Membership:
@@ -223,9 +227,14 @@ class Drafter:
             self._leave(member, str(error))
 
     def _leave(self, member: Membership, reason: str) -> None:
-        if not member.over:
-            member.link.send(DraftUpdate(leaves=(Leave(member.session.session_id),)))
-            self._finish(member, reason)
+        if member.over:
+            return
+        session_id = member.session.session_id
+        with self.changed:  # after a newer join on the same link, leaving would be taken for its
+            newest = self._newest.get(session_id, member)
+            if newest is member or newest.link is not member.link:
+                member.link.send(DraftUpdate(leaves=(Leave(session_id),)))
+        self._finish(member, reason)
 
     def _leave_all(self) -> None:
         for member in list(self._members.values()):
@@ -240,6 +249,8 @@ class Drafter:
         self.kind.close(session)
         if self._members.get(session.session_id) is member:
             del self._members[session.session_id]
+        if self._newest.get(session.session_id) is member:
+            del self._newest[session.session_id]
         member.over = True
         self.attached_sessions -= 1
         member.observer(Detached(reason))

@@ -56,7 +56,7 @@ def test_commands(value: m.DecodeCommand) -> None:
 
 
 def test_events() -> None:
-    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1, drafting=False, steps=6, busy_seconds=0.75)
+    drafter = m.DrafterStatistics("d", 5, 4, 3, 2, 1, drafting=False, steps=6, busy_seconds=0.75, rejected=7)
     overlap = m.OverlapStatistics(1, 2, 3, 4, 5, 0.5, 0.125, 0.25, (drafter,), (1, 0, 2))
     events = [
         m.SessionEvent("a", 1, opened=True),

@@ -22,17 +22,17 @@ from paceline.messages import (
 from paceline.security.refusals import REFUSALS
 from paceline.speculation.estimate import Calibration
 from paceline.speculation.fields import require
-from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, DraftSource, check_columns, merge
+from paceline.speculation.merge import MAX_ENTRIES, MAX_NODES_PER_MESSAGE, DraftSource, check_columns, merge
+from paceline.speculation.merit import Merit
 from paceline.speculation.tree import Node, State
 from verifier_service.grammar.matcher import SOURCE
+from verifier_service.quarantine import Quarantine
 from verifier_service.record import Arrival
 from verifier_service.session import Attachment, DrafterLink, Session
 from verifier_service.switch import Switch
 from verifier_service.table import SessionTable
 
 EARLY_JOIN_SECONDS = 2.0
-MAX_ENTRIES = 1024
-"""Entries of one kind in a message; more is malformed framing and ends the stream."""
 
 
 @dataclass
@@ -52,22 +52,24 @@ class Drafting:
         self._table, self._vocabulary_size, self._switch, self._clock = table, vocabulary_size, switch, clock
         self._early: list[tuple[float, Join, DrafterLink]] = []
         self._calibrations: dict[str, Calibration] = {}
+        self._merits: dict[str, Merit] = {}
+        self._quarantine = Quarantine(clock)
 
     @property
     def waiting(self) -> bool:
         """Whether a join waits for its session."""
         return bool(self._early)
 
-    def update(self, update: DraftUpdate, link: DrafterLink) -> Heard:
+    def update(self, update: DraftUpdate, link: DrafterLink, unreadable: Sequence[Rejection] = ()) -> Heard:
         """Takes all entries; a bad one costs only that session's drafting by that drafter.
 
-        Raises ``FieldError`` for a message that has too many of them.
+        ``unreadable``: entries of which nothing but the session could be read.
         """
         heard = Heard()
-        for kind, entries in vars(update).items():
-            require(len(entries) <= MAX_ENTRIES, kind, len(entries), f"at most {MAX_ENTRIES} a message")
         for join in update.joins:
             heard.news |= self._join(join, link)
+        for rejection in unreadable:
+            self._malformed(rejection, link, heard)
         total = 0
         for nodes in update.nodes:
             total += len(nodes.columns)
@@ -75,8 +77,8 @@ class Drafting:
                 require(total <= MAX_NODES_PER_MESSAGE, "nodes", total, f"at most {MAX_NODES_PER_MESSAGE} a message")
                 heard.news |= self._merge(nodes, link)
             except FieldError as error:
-                self.leave(nodes.session_id, link)
-                heard.rejected.append(Rejection(nodes.session_id, Status.INVALID_ARGUMENT, str(error)))
+                rejection = Rejection(nodes.session_id, Status.INVALID_ARGUMENT, str(error))
+                self._malformed(rejection, link, heard)
         for complete in update.rounds:
             heard.news |= self._round_complete(complete, link)
         for leave in update.leaves:
@@ -88,10 +90,10 @@ class Drafting:
         waiting = len(self._early)
         self._early = [item for item in self._early if item[2] is not link or item[1].session_id != session_id]
         session = self._table.get(session_id)
-        leaving = [key for key, item in session.attachments.items() if item.link is link] if session else []
-        for drafter_id in leaving:
+        leaving = [] if session is None else session.attached_by(link)
+        for attachment in leaving:
             assert session is not None, "it is what they leave"
-            session.detach(drafter_id)
+            session.detach(attachment.source.drafter_id)
         return bool(leaving) or len(self._early) < waiting
 
     def lost(self, link: DrafterLink) -> None:
@@ -100,17 +102,19 @@ class Drafting:
             self.leave(session.session_id, link)
         self._early = [item for item in self._early if item[2] is not link]
 
+    def broken(self, link: DrafterLink, detail: str) -> None:
+        """A drafter's stream is about to be ended for malformed framing."""
+        there = {item.source.drafter_id for session in self._table for item in session.attached_by(link)}
+        for drafter_id in there:
+            self._offence(drafter_id, detail)
+
     def revoke(self, command: RevokeDrafter) -> None:
         """Shows a drafter out of a session, and keeps it out."""
         session = self._table.get(command.session_id)
         if session is None:
             return
         session.revoked.add(command.drafter_id)
-        attachment = session.attachments.get(command.drafter_id)
-        if attachment:
-            rejection = Rejection(session.session_id, Status.PERMISSION_DENIED, f"revoked: {command.reason}")
-            attachment.link.send(Verdicts(rejected=(rejection,)))
-            session.detach(command.drafter_id)
+        self._show_out(session, command.drafter_id, f"revoked: {command.reason}")
 
     def session_opened(self, session_id: str) -> None:
         """Lets in the drafters that came before their session."""
@@ -129,8 +133,31 @@ class Drafting:
             detail = f"no session {join.session_id} within {EARLY_JOIN_SECONDS} s"
             link.send(Verdicts(rejected=(Rejection(join.session_id, Status.NOT_FOUND, detail, join.epoch),)))
 
+    def _malformed(self, rejection: Rejection, link: DrafterLink, heard: Heard) -> None:
+        """An entry cannot be taken: its session does without this drafter, and after many of them all do."""
+        heard.rejected.append(rejection)
+        session = self._table.get(rejection.session_id)
+        guilty = [] if session is None else session.attached_by(link)
+        self.leave(rejection.session_id, link)
+        for attachment in guilty:
+            attachment.source.rejected += 1
+            self._offence(attachment.source.drafter_id, rejection.detail)
+
+    def _offence(self, drafter_id: str, detail: str) -> None:
+        if self._quarantine.offence(drafter_id, detail):
+            for session in self._table:
+                self._show_out(session, drafter_id, self._quarantine.refusal(drafter_id))
+
+    @staticmethod
+    def _show_out(session: Session, drafter_id: str, detail: str) -> None:
+        attachment = session.attachments.get(drafter_id)
+        if attachment:
+            rejection = Rejection(session.session_id, Status.PERMISSION_DENIED, detail)
+            attachment.link.send(Verdicts(rejected=(rejection,)))
+            session.detach(drafter_id)
+
     def _join(self, join: Join, link: DrafterLink) -> bool:
-        """Whether it was let in anew, or waits for its session."""
+        """Whether it was let in for the first time, or waits for its session."""
         session = self._table.get(join.session_id)
         if session is None or session.epoch < join.epoch:
             if self._table.ended_lately(join.session_id):
@@ -144,24 +171,28 @@ class Drafting:
                 crowded = Rejection(join.session_id, Status.RESOURCE_EXHAUSTED, full, join.epoch)
                 link.send(Verdicts(rejected=(crowded,)))
             return False
-        refusal = _refusal(join, session)
+        refusal = _refusal(join, session) or self._kept_out(join)
         if refusal:
             if refusal.status is Status.PERMISSION_DENIED:
                 REFUSALS.note("join", f"drafter {join.drafter_id[:64]!r}", refusal.detail)
             link.send(Verdicts(rejected=(refusal,)))
             return False
-        known = session.attachments.get(join.drafter_id)
-        anew = known is None or known.link is not link or known.source.incarnation != join.incarnation
+        first = join.drafter_id not in session.attachments and join.drafter_id not in session.gone
         calibration = self._calibrations.setdefault(join.drafter_id, Calibration())
-        attachment = session.attach(join.drafter_id, join.incarnation, link, calibration, self._clock())
-        attachment.on = self._switch.on(session, join.drafter_id)
+        merit = self._merits.setdefault(join.drafter_id, Merit())
+        attachment = session.attach(join.drafter_id, join.incarnation, link, calibration, merit, self._clock())
+        attachment.on = self._switch.on(session, attachment)
         attachment.wants_candidates = join.wants_candidates
         shared = join.have_length
         if shared > len(session.tokens) or session.hashes[shared] != join.prefix_hash:
             shared = session.opening.prompt_length
         missing, limit = tuple(session.tokens[shared:]), attachment.source.node_limit(credit=attachment.on)
         link.send(Verdicts(joined=(Joined(session.session_id, session.epoch, shared, missing, limit),)))
-        return anew
+        return first
+
+    def _kept_out(self, join: Join) -> Rejection | None:
+        detail = self._quarantine.refusal(join.drafter_id)
+        return Rejection(join.session_id, Status.PERMISSION_DENIED, detail, join.epoch) if detail else None
 
     def _merge(self, nodes: DraftNodes, link: DrafterLink) -> bool:
         """Whether any of them had not come before."""
@@ -174,6 +205,7 @@ class Drafting:
         check_columns(columns, source, tree.root.position, self._vocabulary_size)
         added = merge(tree, session.tokens, source, columns, attachment.calibration)
         added = session.admitted_by_grammar(added)
+        attachment.merit.sent(source.proposed - before)
         for node in added:
             node.post_verify = session.in_flight
         now = self._clock()
@@ -196,10 +228,8 @@ class Drafting:
         session = self._table.get(session_id)
         if session is None or session.epoch != epoch:
             return None
-        for attachment in session.attachments.values():
-            if attachment.link is link:
-                return session, attachment
-        return None
+        attached = session.attached_by(link)
+        return (session, attached[0]) if attached else None
 
 
 def _live(source: DraftSource, after_node_id: int, added: Sequence[Node]) -> list[Node]:

@@ -121,6 +121,7 @@ class Record:
                 drafting(name),
                 s.steps,
                 s.busy_seconds,
+                s.rejected,
             )
             for name, s in sorted(self.sources.items())
         )

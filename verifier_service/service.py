@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import ModelRunner
@@ -219,23 +219,22 @@ class Verifier:
 
     # -- what drafters say ---------------------------------------------------------------------------------------------
 
-    def update(self, update: DraftUpdate, link: DrafterLink) -> bool:
-        """Takes joins and nodes; a bad entry costs only that session's drafting by that drafter. Whether anything in it
-        was news."""
+    def update(self, update: DraftUpdate, link: DrafterLink, unreadable: Sequence[Rejection] = ()) -> bool:
+        """Takes joins and nodes; a bad entry costs only that session's drafting by that drafter, and so does an
+        ``unreadable`` one. Whether anything in it was news."""
         with self.changed:
-            heard = self._drafting.update(update, link)
+            heard = self._drafting.update(update, link, unreadable)
             if heard.news or heard.rejected:
                 self._wake()
         if heard.rejected:
             link.send(Verdicts(rejected=tuple(heard.rejected)))
         return heard.news
 
-    def reject_drafting(self, rejection: Rejection, link: DrafterLink) -> None:
-        """An entry could not even be read: its session does without this drafter."""
+    def drafter_broken(self, link: DrafterLink, detail: str) -> None:
+        """A drafter's stream is about to be ended for malformed framing."""
         with self.changed:
-            self._drafting.leave(rejection.session_id, link)
+            self._drafting.broken(link, detail)
             self._wake()
-        link.send(Verdicts(rejected=(rejection,)))
 
     def drafter_lost(self, link: DrafterLink) -> None:
         """A drafter's stream broke."""

@@ -30,9 +30,9 @@ from verifier_service.service import Verifier
 
 PULSE_SECONDS = 0.2
 """Between two signs of life; a gateway may count on one every quarter of a second."""
-PATIENCE, PATIENCE_PER_SECOND = 300, 50
+PATIENCE, PATIENCE_PER_SECOND, PATIENCE_BYTES = 300, 50, 16 << 10
 """Messages without news that a drafter may send at full speed, and so many more each second: what is on its way when a
-session ends is no flood."""
+session ends is no flood. One of more than so many bytes counts as several."""
 
 GatewayStream = Outgoing[Sequence[SessionEvent]]
 DrafterStream = Outgoing[Verdicts]
@@ -113,11 +113,13 @@ class VerifierServicer(wire.VerifierBase):
         flooding = Backpressure()
         try:
             async for request in requests:
-                update, rejected = wire.from_draft_update(request)
+                update, unreadable = wire.from_draft_update(request)
                 update, disowned = _own_joins(update, party)
-                for rejection in (*rejected, *disowned):
-                    self._verifier.reject_drafting(rejection, link)
-                await flooding.heard(news=self._verifier.update(update, link))
+                news = self._verifier.update(update, link, (*unreadable, *disowned))
+                await flooding.heard(wire.size(request), news=news)
+        except FieldError as error:
+            self._verifier.drafter_broken(link, str(error))
+            raise
         finally:
             link.close()
 
@@ -140,14 +142,14 @@ class Backpressure:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._allowed, self._at = clock, float(PATIENCE), clock()
 
-    async def heard(self, *, news: bool) -> None:
+    async def heard(self, size_bytes: int, *, news: bool) -> None:
         """After a message."""
         now = self._clock()
         self._allowed = min(self._allowed + PATIENCE_PER_SECOND * (now - self._at), PATIENCE)
         self._at = now
         if news:
             return
-        self._allowed -= 1
+        self._allowed -= 1 + size_bytes // PATIENCE_BYTES
         if self._allowed < 0:
             await asyncio.sleep(-self._allowed / PATIENCE_PER_SECOND)
 

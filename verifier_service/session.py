@@ -25,6 +25,7 @@ from paceline.speculation.accept import Decision, NodeCandidates
 from paceline.speculation.estimate import Calibration, MovingAverage
 from paceline.speculation.law import TokenLaw
 from paceline.speculation.merge import SUREST, DraftSource
+from paceline.speculation.merit import Merit
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, seconds_to_wait
 from paceline.speculation.prefix import EMPTY, extend_hash
@@ -36,6 +37,8 @@ from verifier_service.timeline import Timeline
 
 TOLD_TOGETHER = 64
 """Tokens after which a drafter that does not draft is told of them."""
+MISSED_ROUNDS = 4
+"""Lockstep: who misses so many rounds in a row is waited for no more until one of them is complete."""
 REPORT_SECONDS = 0.25
 """How often the gateway hears how a session's drafting goes."""
 
@@ -60,7 +63,8 @@ class Attachment:
     link: DrafterLink
     rhythm: Rhythm
     calibration: Calibration
-    """The drafter's, over all sessions."""
+    """The drafter's, over all sessions; so is its merit."""
+    merit: Merit
     told: int
     """Tokens of the text that it has been told."""
     on: bool = True
@@ -69,6 +73,8 @@ class Attachment:
     """Whether drafting by it pays with so many sessions running, as far as is certain."""
     complete_root: int = -1
     """Lockstep: the root that its last round was complete for."""
+    missed_rounds: int = 0
+    """Lockstep: steps in a row that were launched before its round was complete."""
     wants_candidates: bool = False
     """Whether it learns from the target's best tokens."""
 
@@ -166,7 +172,7 @@ class Session:
             return 0.0
         waited = now - self.rooted_at
         if self.mode is Mode.LOCKSTEP:
-            complete = all(a.complete_root == self.tree.root.position for a in drafting)
+            complete = all(self._complete(a) or a.missed_rounds >= MISSED_ROUNDS for a in drafting)
             return 0.0 if complete else max(0.0, LOCKSTEP_TIMEOUT_SECONDS - waited)
         patience = self.usual_step.get(0.0) - waited
         if patience <= 0:
@@ -174,6 +180,9 @@ class Session:
         outlooks = [attachment.rhythm.outlook(now) for attachment in drafting]
         wait = seconds_to_wait((outlook for outlook in outlooks if outlook is not None), self.rate(now))
         return min(wait, patience)
+
+    def _complete(self, attachment: Attachment) -> bool:
+        return attachment.complete_root == self.tree.root.position
 
     def rate(self, now: float) -> float:
         """Tokens per second since the first root; 0 before anything is known."""
@@ -186,6 +195,8 @@ class Session:
         self.in_flight, self.launched_at = True, now
         drafting = {name: a for name, a in self.attachments.items() if a.on and self.mode is not Mode.OFF}
         self.drafting = tuple(drafting)
+        for attachment in drafting.values():
+            attachment.missed_rounds = 0 if self._complete(attachment) else attachment.missed_rounds + 1
         if self.matcher is not None and self.mode is not Mode.OFF:
             self.drafting = (*drafting, SOURCE)
         overlapped = self.mode is Mode.OVERLAPPED
@@ -273,9 +284,15 @@ class Session:
         tested = [node for node in selection.nodes if node.parent in parents]
         for drafter_id, attachment in self.attachments.items():
             said = [node.sources[drafter_id] for node in tested if drafter_id in node.sources]
+            right = sum(drafter_id in node.sources for node in accepted)
             if said:
-                right = sum(drafter_id in node.sources for node in accepted)
                 attachment.calibration.add(sum(map(math.exp, said)), right)
+            if drafter_id in self.drafting:
+                attachment.merit.step(right)
+
+    def attached_by(self, link: DrafterLink) -> list[Attachment]:
+        """The places of the drafters that came by this link, nearly always one."""
+        return [attachment for attachment in self.attachments.values() if attachment.link is link]
 
     def detach(self, drafter_id: str) -> None:
         """Forgets a drafter's link; its nodes stay, they are only hints, and what is known of it is kept."""
@@ -284,12 +301,18 @@ class Session:
             self.gone[drafter_id] = attachment
 
     def attach(
-        self, drafter_id: str, incarnation: int, link: DrafterLink, calibration: Calibration, now: float
+        self,
+        drafter_id: str,
+        incarnation: int,
+        link: DrafterLink,
+        calibration: Calibration,
+        merit: Merit,
+        now: float,
     ) -> Attachment:
         """Gives a drafter a place, with what is known of it if it was here before; it is about to be told all."""
         self.detach(drafter_id)
         attachment = self.gone.pop(drafter_id, None) or Attachment(
-            DraftSource(drafter_id), link, Rhythm(now), calibration, told=len(self.tokens)
+            DraftSource(drafter_id), link, Rhythm(now), calibration, merit, told=len(self.tokens)
         )
         attachment.link, attachment.complete_root, attachment.told = link, -1, len(self.tokens)
         attachment.rhythm.verdict(now, self.tree.expected(self.max_draft_nodes))

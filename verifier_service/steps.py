@@ -115,7 +115,7 @@ class Stepper:
         rows, count = [0, *decision.accepted_rows], session.opening.sampling.logprobs
         if count is not None:
             decision = replace(decision, logprobs=token_logprobs(logits[rows], decision.token_ids, count))
-        if any(attachment.wants_candidates for attachment in list(session.attachments.values())):
+        if any(attachment.on and attachment.wants_candidates for attachment in list(session.attachments.values())):
             decision = _with_candidates(decision, selection, logits)
         return decision
 

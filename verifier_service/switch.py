@@ -1,4 +1,5 @@
-"""Which drafters draft for overlapped sessions, decided by what steps with and without them have brought."""
+"""Which drafters draft for overlapped sessions, decided by what steps with and without them have brought, or, of those
+that are never right, at once."""
 
 from __future__ import annotations
 
@@ -22,9 +23,9 @@ class Switch:
         self._trials, self._cost = Trials(), cost
         self._committed_at = 0.0
 
-    def on(self, session: Session, drafter_id: str) -> bool:
+    def on(self, session: Session, attachment: Attachment) -> bool:
         """Whether a drafter is to draft for a session; in lockstep a round of every drafter is what was asked for."""
-        return session.mode is not Mode.OVERLAPPED or self._trials.on(drafter_id)
+        return session.mode is not Mode.OVERLAPPED or self._known(attachment)[0]
 
     def observe(self, plan: Plan, tokens: Sequence[int], running: int, now: float) -> None:
         """After a step that emitted so many tokens for each entry. Only steps that compare count: no prefill, all
@@ -51,9 +52,15 @@ class Switch:
         for session in sessions:
             for drafter_id, attachment in session.attachments.items():
                 if drafter_id not in known:
-                    known[drafter_id] = self._trials.on(drafter_id), self._trials.pays(drafter_id)
+                    attachment.merit.turn()
+                    known[drafter_id] = self._known(attachment)
                 asked_for = session.mode is not Mode.OVERLAPPED
                 on, attachment.pays = (asked_for or says for says in known[drafter_id])
                 if on is not attachment.on:
                     attachment.on = on
                     yield session, attachment
+
+    def _known(self, attachment: Attachment) -> tuple[bool, bool]:
+        """Whether a drafter is to draft now, and whether that pays."""
+        drafter_id, rests = attachment.source.drafter_id, attachment.merit.rests
+        return self._trials.on(drafter_id) and not rests, self._trials.pays(drafter_id) and not rests

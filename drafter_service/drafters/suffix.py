@@ -7,6 +7,7 @@ said, ngram finds.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from drafter_service.session import DraftSession
 from paceline.segments import check_writable
 from paceline.speculation.policy import NO_SCOPE
 from paceline.speculation.suffixes import Segment, finished_text
+
+logger = logging.getLogger(__name__)
 
 PUBLISHED = 4096
 """Sessions of which is known how much of them is remembered."""
@@ -83,6 +86,10 @@ class SuffixDrafter(MatchingDrafter):
         return session.attach.speculation.cache_scope if one_tokenizer else memory_key(session)
 
     def stop(self) -> None:
-        if self._snapshot:
-            self._memory.save(self._snapshot.directory, self._snapshot.tokenizer_hash)
-        self._memory.stop()
+        try:
+            if self._snapshot:
+                self._memory.save(self._snapshot.directory, self._snapshot.tokenizer_hash)
+        except OSError as error:
+            logger.warning("the memory is not kept, what was kept before stays: %s", error)
+        finally:
+            self._memory.stop()

@@ -10,7 +10,19 @@ from paceline import process
 from paceline.errors import FieldError, PacelineError
 from paceline.settings import parse
 
-NAMES = ("engine", "prefill", "decode", "overlap", "drafters", "rag", "lookup", "grammar", "serve", "accelerator")
+NAMES = (
+    "engine",
+    "prefill",
+    "decode",
+    "overlap",
+    "drafters",
+    "rag",
+    "lookup",
+    "grammar",
+    "serve",
+    "accelerator",
+    "hostile",
+)
 
 
 def main() -> int:

@@ -33,13 +33,13 @@ from paceline.settings import setting
 from paceline.speculation.fields import require
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from paceline.testing.processes import Process
 
 MODES = (Mode.OFF, Mode.OVERLAPPED)
 FACES = ("grpc", "http")
 USUAL_LOAD, OVERLOAD = 0.5, 3.0
 """Of the requests a second that a fleet with all its slots taken can serve."""
 SLOTS_VARIABLE = "PACELINE_GATEWAY_SESSIONS_PER_VERIFIER"
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Load:
     """Requests to one gateway, and what they cost it."""
 
     def __init__(self, ask: Ask, gateway_pid: int, tokens: int) -> None:
-        self._ask, self._pid, self._tokens = ask, gateway_pid, tokens
+        self._ask, self._gateway, self._tokens = ask, Process(gateway_pid), tokens
         self._number = 0
 
     async def closed(self, mode: Mode, streams: int) -> dict[str, Any]:
@@ -198,9 +198,9 @@ class Load:
         return await self._answer(Mode.OVERLAPPED)
 
     async def _measured(self, requests: Iterator[Coroutine[Any, Any, Answer]] | Sequence[Any]) -> dict[str, Any]:
-        busy, started = cpu_seconds(self._pid), time.monotonic()
+        busy, started = self._gateway.cpu_seconds, time.monotonic()
         answers = await asyncio.gather(*requests)
-        elapsed, busy = time.monotonic() - started, cpu_seconds(self._pid) - busy
+        elapsed, busy = time.monotonic() - started, self._gateway.cpu_seconds - busy
         served = [answer for answer in answers if answer.status is grpc.StatusCode.OK]
         refused = [answer for answer in answers if answer.status is grpc.StatusCode.RESOURCE_EXHAUSTED]
         tokens = sum(answer.tokens for answer in served)
@@ -235,12 +235,6 @@ class Load:
             return Answer(time.monotonic() - started, status=error.code())
         ended = time.monotonic() - started
         return Answer(ended, tokens, first, (ended - first) / max(tokens - 1, 1))
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has taken, all its threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:

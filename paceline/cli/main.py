@@ -147,7 +147,9 @@ def demo(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def bench(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="engine, prefill, decode, overlap, drafters, rag, lookup, accelerator.")],
+    name: Annotated[
+        str, typer.Argument(help="engine, prefill, decode, overlap, drafters, rag, lookup, accelerator, hostile, …")
+    ],
 ) -> None:
     """Run a benchmark; what follows is handed to it (try: paceline bench overlap --help)."""
     os.execv(sys.executable, [sys.executable, "-m", "paceline.bench", name, *context.args])  # noqa: S606

@@ -251,7 +251,7 @@ def _tls(directory: Path, party: Party) -> list[str]:
 
 def role_of(module: str) -> Role:
     """The role of a service, by the module that is run."""
-    return Role(module.removesuffix("_service"))
+    return Role(module.rpartition(".")[2].removesuffix("_service"))
 
 
 def operator_identity(topology: Topology) -> Identity | None:

@@ -58,6 +58,8 @@ class DrafterStatistics:
     """Launched while it was to draft."""
     busy_seconds: float = 0.0
     """Computing time of its growths, as it says."""
+    rejected: int = 0
+    """Entries, not nodes: those that were malformed."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ MAX_LIVE_NODES_PER_SOURCE = 512
 """So that no drafter can keep the others out."""
 MAX_NODES_PER_SESSION = 256
 MAX_NODES_PER_MESSAGE = 4096
+MAX_ENTRIES = 1024
+"""Entries of one kind in a message; more is malformed framing and ends the stream."""
 CREDIT = 512
 """Nodes that a drafter may be ahead of what the verifier has seen of it."""
 MIN_LOG_SCORE = -50.0
@@ -57,6 +59,8 @@ class DraftSource:
     steps: int = 0
     proposed: int = 0
     stale: int = 0
+    rejected: int = 0
+    """Entries that were malformed."""
     verified: int = 0
     accepted: int = 0
     uniquely_accepted: int = 0

@@ -8,7 +8,7 @@ from paceline import messages as m
 from paceline.errors import FieldError
 from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.fields import require
-from paceline.speculation.merge import NodeColumns
+from paceline.speculation.merge import MAX_ENTRIES, NodeColumns
 from paceline.v1 import common_pb2 as common
 from paceline.v1 import verifier_pb2 as verifier
 from paceline.wire.columns import (
@@ -46,7 +46,13 @@ def _to_nodes(value: m.DraftNodes) -> verifier.DraftNodes:
 
 
 def from_draft_update(wire: verifier.DraftUpdate) -> tuple[m.DraftUpdate, list[m.Rejection]]:
-    """The readable entries, and a rejection for each one whose columns cannot be read."""
+    """The readable entries, and a rejection for each one whose columns cannot be read.
+
+    Raises ``FieldError`` for a message that has too many of them.
+    """
+    for kind in ("joins", "nodes", "rounds", "leaves"):
+        count = len(getattr(wire, kind))
+        require(count <= MAX_ENTRIES, kind, count, f"at most {MAX_ENTRIES} a message")
     nodes: list[m.DraftNodes] = []
     rejected: list[m.Rejection] = []
     for entry in wire.nodes:

@@ -32,6 +32,7 @@ def from_overlap(wire: common.OverlapStatistics) -> m.OverlapStatistics:
             d.drafting,
             d.steps,
             d.busy_seconds,
+            d.rejected,
         )
         for d in wire.drafters
     )

@@ -149,6 +149,15 @@ def test_lookup(tmp_path: Path) -> None:
     assert "us_suffix=" in last
 
 
+def test_hostile(tmp_path: Path) -> None:
+    options = ["--scripts", "lying,unreadable", "--sessions", "1,2", "--tokens", "16", "--repeats", "1"]
+    content, last = bench("hostile", *options, file=tmp_path / "rows.json")
+    cells = {(row["script"], row["sessions"]) for row in content["rows"]}
+    assert cells == {(script, sessions) for script in ("lying", "unreadable") for sessions in (1, 2)}
+    assert last.startswith("RESULT hostile_worst=")
+    assert last.endswith("texts_changed=0")
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "says"),
     [
@@ -177,6 +186,6 @@ def test_an_unknown_benchmark_is_named() -> None:
     )
     assert done.returncode == 2
     assert (
-        "expected one of engine, prefill, decode, overlap, drafters, rag, lookup, grammar, serve, accelerator"
+        "expected one of engine, prefill, decode, overlap, drafters, rag, lookup, grammar, serve, accelerator, hostile"
         in done.stderr
     )

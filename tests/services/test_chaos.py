@@ -36,6 +36,7 @@ from paceline.messages import (
     ModelInfo,
     OpenSession,
     SessionEvent,
+    Status,
     Verdicts,
 )
 from paceline.speculation.fields import FieldError
@@ -97,6 +98,8 @@ class Line:
 
     def send(self, message: DraftUpdate | Verdicts) -> None:
         if isinstance(message, Verdicts):
+            malformed = [r for r in message.rejected if r.status is Status.INVALID_ARGUMENT]
+            assert not malformed, "honest drafters are late, double or lost, never malformed"
             self.down.append(message)
         else:
             self.up.append(message)

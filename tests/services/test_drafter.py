@@ -7,16 +7,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
 from drafter_service.drafters.suffix import SuffixDrafter
+from drafter_service.links import within_bounds
 from drafter_service.memory import SuffixMemory
 from drafter_service.service import Drafter
+from paceline import wire
 from paceline.errors import FailedPrecondition, ResourceExhausted
-from paceline.messages import Attach, AttachEvent, DraftUpdate, Joined, Propose, Verdict, Verdicts
+from paceline.messages import (
+    Attach,
+    AttachEvent,
+    DraftNodes,
+    DraftUpdate,
+    Join,
+    Joined,
+    Leave,
+    Propose,
+    RoundComplete,
+    Verdict,
+    Verdicts,
+)
 from paceline.speculation.fields import FieldError
+from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, NodeColumns
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.prefix import prefix_hash
@@ -255,3 +271,50 @@ def test_impossible_lengths_are_refused(field: str, changed: dict[str, Any]) -> 
     drafter = make_drafter(NgramDrafter(), 0)
     with pytest.raises(FieldError, match=field):
         drafter.attach(replace(attach(), **changed), Sent(), lambda _: None)
+
+
+def test_what_gathers_while_a_verifier_is_slow_is_never_too_much_for_a_message() -> None:
+    """Else an honest drafter with many sessions would be shown out as malformed."""
+    empty = np.zeros(0)
+    columns = NodeColumns(1, 0, np.ones(256, np.uint32), np.zeros(256, np.uint64), np.zeros(256, np.float32))
+    bare = NodeColumns(1, 0, empty.astype(np.uint32), empty.astype(np.uint64), empty.astype(np.float32))
+    batch = [
+        DraftUpdate(
+            joins=tuple(Join(f"{turn}-{i}", 1, "d", 1, b"", 1, 0) for i in range(700)),
+            nodes=tuple(DraftNodes(f"{turn}-{i}", 1, bare if i % (9 + 100 * turn) else columns) for i in range(1200)),
+            rounds=tuple(RoundComplete(f"{turn}-{i}", 1, 0) for i in range(500)),
+            leaves=tuple(Leave(f"{turn}-{i}") for i in range(600)),
+        )
+        for turn in range(3)
+    ]
+    messages = list(within_bounds(batch))
+    for message in messages:
+        read, unreadable = wire.from_draft_update(wire.to_draft_update(message))
+        assert not unreadable
+        assert sum(len(nodes.columns) for nodes in read.nodes) <= MAX_NODES_PER_MESSAGE
+    for kind in ("joins", "nodes", "rounds", "leaves"):
+        said = [item for update in batch for item in getattr(update, kind)]
+        assert [item for message in messages for item in getattr(message, kind)] == said
+    last_nodes = max(index for index, message in enumerate(messages) if message.nodes)
+    assert not any(message.rounds or message.leaves for message in messages[:last_nodes])
+
+
+def test_a_few_updates_leave_as_one_message() -> None:
+    updates = [DraftUpdate(leaves=(Leave("a"),)), DraftUpdate(rounds=(RoundComplete("b", 1, 2),))]
+    assert list(within_bounds(updates)) == [DraftUpdate(rounds=updates[1].rounds, leaves=updates[0].leaves)]
+
+
+def test_a_session_that_is_attached_anew_is_not_left_after_its_join() -> None:
+    """As when it is opened again, and the old attachment ends only then: the verifier would take the leave for it."""
+    drafter, link = make_drafter(NgramDrafter(), 0), Sent()
+    old = drafter.attach(attach(), link, lambda _: None)
+    drafter.grow()
+    drafter.detach(old)
+    drafter.attach(attach(), link, lambda _: None)
+    drafter.grow()
+    assert [bool(update.leaves) for update in link.updates] == [False, False]
+    assert drafter.attached_sessions == 1
+    elsewhere = Sent()
+    drafter.attach(attach(), elsewhere, lambda _: None)
+    drafter.grow()
+    assert drafter.attached_sessions == 1

@@ -19,7 +19,6 @@ from drafter_service.drafters.base import DraftKind
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
 from drafter_service.service import Drafter
-from drafter_service.session import DraftSession
 from paceline.engine.runner import ModelRunner
 from paceline.messages import (
     DraftNodes,
@@ -31,12 +30,12 @@ from paceline.messages import (
     Verdicts,
     drafter_key,
 )
-from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.merge import NodeColumns
 from paceline.speculation.noise import NoiseCache, noise_key
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters, choose
+from paceline.testing.scripts import SURE, GuessingKind
 from tests.checkpoints import write_checkpoint
 from tests.compare import float64_logits
 from tests.in_process import SECRET, InProcess, load, make_drafter
@@ -46,44 +45,18 @@ PROMPT = [1, 2, 3, 4, 5, 6, 1, 2, 3]
 LENGTH = 60
 
 
-class HostileDrafter:
-    """Proposes the same wrong chains whatever happens, sure of every one of them."""
-
-    name = "hostile"
-    wants_candidates = True
-
-    def open(self, session: DraftSession) -> None: ...
-    def close(self, session: DraftSession) -> None: ...
-
-    def stop(self) -> None: ...
-    def advance(self, session: DraftSession) -> None: ...
-    def rewind(self, session: DraftSession, length: int) -> None: ...
-    def learn(
-        self, session: DraftSession, candidates: Sequence[Sequence[int]], beside: Sequence[NodeCandidates] = ()
-    ) -> None: ...
-    def growable(self, session: DraftSession) -> bool:
-        return session.tree.size < 30
-
-    def grow(self, sessions: Sequence[DraftSession]) -> None:
-        for session in sessions:
-            for token in range(10):
-                node = session.tree.root
-                for step in range(3):
-                    node = session.add(node, (token * 7 + step) % 64, 0.0)
-
-
 Crew = Callable[[Path, Path], list[DraftKind]]
 CREWS: dict[str, Crew] = {
     "none": lambda target, other: [],
     "perfect": lambda target, other: [ModelDrafter(load(target))],
     "random": lambda target, other: [ModelDrafter(load(other))],
     "ngram": lambda target, other: [NgramDrafter()],
-    "hostile": lambda target, other: [HostileDrafter()],
+    "hostile": lambda target, other: [GuessingKind(64, SURE)],
     "all": lambda target, other: [
         ModelDrafter(load(target)),
         ModelDrafter(load(other)),
         NgramDrafter(),
-        HostileDrafter(),
+        GuessingKind(64, SURE),
     ],
 }
 

@@ -37,9 +37,9 @@ from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters
+from paceline.testing.scripts import SURE, GuessingKind
 from tests.checkpoints import write_checkpoint
 from tests.in_process import SECRET, InProcess, load, make_drafter
-from tests.services.test_exactness import HostileDrafter
 from tests.services.test_verifier import Listener
 from tests.vocabulary import END, SIZE, json_tokenizer
 from verifier_service.grammar.backend import Compiled
@@ -103,12 +103,13 @@ def compiler() -> GrammarCompiler:
     return open_compiler(MODEL, TokenizerFiles("", TEXT.encode(), "", {}))
 
 
-class Whole(HostileDrafter):
+class Whole(GuessingKind):
     """Knows the text, and goes on where it has ended."""
 
     name = "whole"
 
     def __init__(self, text: Sequence[int]) -> None:
+        super().__init__(VOCABULARY)
         self._text = [*text, 5, END, 6, 7]
 
     def growable(self, session: DraftSession) -> bool:
@@ -122,7 +123,7 @@ class Whole(HostileDrafter):
 
 
 def crew(path: Path) -> list[DraftKind]:
-    return [ModelDrafter(load(path)), NgramDrafter(), HostileDrafter()]
+    return [ModelDrafter(load(path)), NgramDrafter(), GuessingKind(64, SURE)]
 
 
 def wait(world: InProcess) -> None:
@@ -251,7 +252,7 @@ def test_chunks_and_preemptions_leave_the_text_alone(path: Path, compiler: Gramm
     found = {}
     for cache_tokens, limits in ((8192, Limits()), (192, Limits(prefill_chunk=16))):
         world = InProcess(
-            load(path, cache_tokens), [make_drafter(HostileDrafter(), VOCABULARY)], limits, compiler=compiler
+            load(path, cache_tokens), [make_drafter(GuessingKind(64, SURE), VOCABULARY)], limits, compiler=compiler
         )
         for index, prompt in enumerate(prompts):
             world.open(str(index), prompt, sampling, seed=index)

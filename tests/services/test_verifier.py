@@ -25,12 +25,12 @@ from paceline.messages import (
     Verdicts,
     drafter_key,
 )
-from paceline.speculation.merge import MAX_NODES_PER_MESSAGE, NodeColumns
+from paceline.speculation.merge import MAX_ENTRIES, MAX_NODES_PER_MESSAGE, NodeColumns
 from paceline.speculation.policy import NO_SCOPE, Mode, SpeculationParameters
 from paceline.speculation.prefix import prefix_hash
 from paceline.speculation.sampling import SamplingParameters
 from tests.in_process import SECRET, InProcess, load, make_drafter
-from verifier_service.drafting import EARLY_JOIN_SECONDS, MAX_ENTRIES
+from verifier_service.drafting import EARLY_JOIN_SECONDS
 from verifier_service.servicer import PATIENCE, PATIENCE_PER_SECOND, Backpressure
 from verifier_service.table import Limits
 
@@ -297,15 +297,15 @@ async def test_a_drafter_that_floods_is_kept_waiting_and_nobody_else(monkeypatch
     monkeypatch.setattr("verifier_service.servicer.asyncio.sleep", sleep)
     flooding, working = Backpressure(lambda: now), Backpressure(lambda: now)
     for _ in range(PATIENCE):
-        await flooding.heard(news=False)
-        await working.heard(news=True)
+        await flooding.heard(0, news=False)
+        await working.heard(0, news=True)
     assert waits == []
     for _ in range(500):
-        await flooding.heard(news=False)
+        await flooding.heard(0, news=False)
     assert now == pytest.approx(500 / PATIENCE_PER_SECOND)
     waits.clear()
     now += PATIENCE / PATIENCE_PER_SECOND
-    await flooding.heard(news=False)
+    await flooding.heard(0, news=False)
     assert waits == [], "time heals"
 
 
@@ -315,6 +315,7 @@ def test_joining_and_leaving_again_and_again_is_no_news(target: ModelRunner) -> 
     joining, leaving = DraftUpdate(joins=(join(),)), DraftUpdate(leaves=(Leave("s"),))
     assert [world.verifier.update(joining, drafter) for _ in range(3)] == [True, False, False]
     assert [world.verifier.update(leaving, drafter) for _ in range(3)] == [True, False, False]
+    assert not world.verifier.update(joining, drafter), "it was here before"
 
 
 def test_sessions_of_no_scope_share_no_prefix(target_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from paceline.speculation.accept import Decision, NextToken, walk
 
 # row: 0 root; 1 "a" under the root; 2 "b" under the root; 3 "c" under a; 4 "d" under c
@@ -48,3 +51,15 @@ def test_the_target_is_asked_only_along_the_accepted_path() -> None:
 
     walk(TOKENS, PARENTS, choice, (), 100)
     assert asked == [0, 1, 3]
+
+
+@given(data=st.data(), rows=st.integers(1, 12))
+def test_the_walk_ends_whatever_the_parents_say(data: st.DataObject, rows: int) -> None:
+    """A bug that servers shipped: a tree with a cycle hung the walk. Every row has one parent, so no cycle can be come
+    upon from the root."""
+    tokens = data.draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))
+    parents = data.draw(st.lists(st.integers(-1, rows - 1), min_size=rows, max_size=rows))
+    choices = data.draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))
+    parents[0] = -1
+    decision = walk(tokens, parents, lambda row: choices[row], (), limit=10**9)
+    assert len(set(decision.accepted_rows)) == len(decision.accepted_rows) <= rows

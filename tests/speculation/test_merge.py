@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -128,3 +130,24 @@ def test_no_history_of_messages_and_commits_revives_a_dead_node(data: st.DataObj
             assert (node.state is State.LIVE) == (node in live)
             if node.state is State.COMMITTED:
                 assert text[node.position] == node.token_id
+
+
+@given(
+    parents=st.lists(st.integers(0, 20), min_size=1, max_size=12),
+    score=st.sampled_from([0.0, -1.0, 1e30, -1e30, math.nan, math.inf, -math.inf]),
+)
+def test_a_cyclic_tree_or_one_that_is_not_a_number_never_gets_in(parents: list[int], score: float) -> None:
+    """What gets in has its parents before it, finite estimates, and an end."""
+    count = len(parents)
+    tokens, scores = np.arange(count, dtype=np.uint32) % 3, np.full(count, score, np.float32)
+    sent = NodeColumns(1, 0, tokens, np.array(parents, np.uint64), scores)
+    source, tree = DraftSource("d"), DraftTree(0, 0)
+    try:
+        check_columns(sent, source, 0, 64)
+    except FieldError:
+        assert not math.isfinite(score) or any(parent > index for index, parent in enumerate(parents))
+        return
+    merge(tree, [0], source, sent)
+    assert all(parent <= index for index, parent in enumerate(parents))
+    assert all(math.isfinite(node.log_score) and node.path() for node in tree.live())
+    assert len(list(tree.best_first())) == tree.size <= count

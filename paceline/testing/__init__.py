@@ -1,0 +1,1 @@
+"""The fault kit: what breaks fleets on purpose, for tests and for benchmarks of surviving."""
