@@ -61,6 +61,8 @@ class GatewayClient:
         self._metadata, self._patience_seconds = _metadata(api_key), patience_seconds
         self._channels = [rpc.channel(address, trust, _role(trust)) for address in _each(addresses)]
         self._stubs = Turns([wire.gateway_stub(channel) for channel in self._channels])
+        self.resumed = 0
+        """Times that an answer was asked for again because it had broken off."""
 
     async def __aenter__(self) -> GatewayClient:
         return self
@@ -96,6 +98,7 @@ class GatewayClient:
                 call.cancel()
             if pursuit.done:
                 return
+            self.resumed += 1
             self._stubs.turn()
             await asyncio.sleep(pursuit.pause_seconds)
 
@@ -126,6 +129,8 @@ class BlockingGatewayClient:
         self._channels = [rpc.blocking_channel(address, trust, _role(trust)) for address in _each(addresses)]
         stubs: list[Any] = [wire.gateway_stub(channel) for channel in self._channels]
         self._stubs = Turns(stubs)
+        self.resumed = 0
+        """Likewise."""
 
     def __enter__(self) -> BlockingGatewayClient:
         return self
@@ -159,6 +164,7 @@ class BlockingGatewayClient:
                 call.cancel()
             if pursuit.done:
                 return
+            self.resumed += 1
             self._stubs.turn()
             time.sleep(pursuit.pause_seconds)
 

@@ -55,7 +55,7 @@ _COMMON = [
 ]
 _CLIENT = [  # a worker that has just come up is found within a second, not within gRPC's usual two minutes
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # how long a try may take; one that is refused is over at once
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 WINDOW_BYTES = 1 << 17

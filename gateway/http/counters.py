@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -24,6 +25,7 @@ class Counters:
         self._cached = Counter("paceline_cached_tokens", "Tokens of prompts found in the cache.", registry=registry)
         self._sessions = Gauge("paceline_sessions", "Sessions by worker.", ["worker", "role"], registry=registry)
         self._healthy = Gauge("paceline_worker_healthy", "1: reachable.", ["worker", "role"], registry=registry)
+        self._tasks = Gauge("paceline_tasks", "Tasks of the event loop.", registry=registry)
 
     def completed(self, completions: Sequence[Completion], choices_per_prompt: int) -> None:
         """A request was answered; the choices of a prompt count it once."""
@@ -38,6 +40,7 @@ class Counters:
         for worker in gateway.workers():
             self._sessions.labels(worker.worker_id, worker.role).set(worker.sessions)
             self._healthy.labels(worker.worker_id, worker.role).set(worker.healthy)
+        self._tasks.set(len(asyncio.all_tasks()))
         return generate_latest(self._registry)
 
 

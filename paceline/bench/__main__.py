@@ -22,6 +22,7 @@ NAMES = (
     "serve",
     "accelerator",
     "hostile",
+    "chaos",
 )
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from paceline import rpc
 from paceline.cluster.child import Reservation, Worker
@@ -63,7 +64,7 @@ class LocalCluster:
         self._directory = tempfile.TemporaryDirectory(prefix="paceline-")
         self._reservations: list[Reservation] = []
 
-    async def __aenter__(self) -> LocalCluster:
+    async def __aenter__(self) -> Self:
         try:
             await self._start_redis()
             self._start()

@@ -103,7 +103,7 @@ async def test_what_a_gateway_gives_up_hears_so_and_its_sessions_end(target_path
     async with (
         local_verifier(target_path, step="5ms") as verifier,
         local_gateway([verifier]) as local,
-        GatewayClient(local.address) as client,
+        GatewayClient(local.address, patience_seconds=0) as client,
     ):
         reading = Reading(client)
         await reading.begun()
