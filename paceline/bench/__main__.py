@@ -23,6 +23,7 @@ NAMES = (
     "accelerator",
     "hostile",
     "chaos",
+    "journal",
 )
 
 

@@ -358,7 +358,7 @@ def test_a_lost_gateway_waits_for_no_grammar(waiting: InProcess, slow: Slow) -> 
 def test_what_is_said_meanwhile_holds_once_it_is_open(waiting: InProcess, slow: Slow) -> None:
     waiting.verifier.command(ChangeSession("s", Mode.OFF, 3), waiting.recorder)
     waiting.open("s", PROMPT, SamplingParameters(5))
-    assert waiting.recorder.rejected["s"].status is Status.FAILED_PRECONDITION, "it is open already"
+    assert waiting.recorder.rejected["s"].status is Status.ABORTED, "it is open already"
     slow.go.set()
     wait(waiting)
     session = waiting.verifier._table.get("s")
