@@ -28,6 +28,7 @@ from paceline.errors import (
     Unauthenticated,
     Unavailable,
 )
+from paceline.guard import Guard
 from paceline.speculation.fields import require
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ HEALTH_SECONDS = 0.25
 """Between two looks at whether a service is well."""
 RETRY_AFTER = "retry-after-ms"
 AUTHORIZATION = "authorization"
+MAX_DETAILS = 512
+"""Characters that a status says: each may take twelve bytes, of the 8 KiB of metadata that a client takes."""
 
 _COMMON = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -89,7 +92,7 @@ async def abort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoR
     metadata: tuple[tuple[str, str], ...] = ()
     if isinstance(error, ResourceExhausted):
         metadata = ((RETRY_AFTER, str(int(error.retry_after_seconds * 1000))),)
-    await context.abort(status_of(error), str(error), metadata)
+    await context.abort(status_of(error), str(error)[:MAX_DETAILS], metadata)
     raise AssertionError("abort returns by raising")
 
 
@@ -210,7 +213,7 @@ class Server:
 
     def __init__(self, services: list[str], *, reserved: bool = False) -> None:
         """``reserved``: a parent process holds the port for us; else nobody may share it."""
-        self.server = aio.server(options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))])
+        self.server = aio.server(interceptors=[Guard()], options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))])
         self._names = ["", *services]
         self._watch: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()

@@ -25,6 +25,7 @@ from paceline.engine.runner import ModelRunner
 from paceline.loop import DeviceLoop
 from paceline.messages import Fingerprint, ModelInfo, VerifierDescription
 from paceline.rpc import Server
+from verifier_service.grammar.compiler import open_compiler
 from verifier_service.service import Verifier
 from verifier_service.servicer import VerifierServicer
 from verifier_service.table import Limits
@@ -62,13 +63,14 @@ async def local_verifier(
     runner, limits = ModelRunner.load(path, cache_tokens=16384), limits or Limits()
     runner.pace = Pace.parse(step)
     info = ModelInfo(name, runner.config.vocabulary_size, runner.config.max_context, "", runner.config.stop_token_ids)
-    verifier = Verifier(runner, info, limits)
+    tokenizer = read_tokenizer(path)
+    verifier = Verifier(runner, info, limits, compiler=open_compiler(info, tokenizer))
 
     def describe() -> VerifierDescription:
         return VerifierDescription(name, info, FINGERPRINT, limits.max_sessions, *verifier.load())
 
     server = Server(["paceline.v1.VerifierService"])
-    wire.add_verifier(VerifierServicer(verifier, describe, read_tokenizer(path)), server.server)
+    wire.add_verifier(VerifierServicer(verifier, describe, tokenizer), server.server)
     async with _looping(DeviceLoop("step loop", verifier, on_failure=_raise)), _serving(server) as address:
         yield LocalVerifier(address, verifier)
 

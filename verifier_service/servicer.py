@@ -36,6 +36,7 @@ class VerifierServicer(wire.VerifierBase):
         try:
             async for batches in link:
                 yield wire.to_decode_events([event for events in batches for event in events])
+            await _raise_if_failed(reader, context)
         finally:
             await _end(reader)
             self._verifier.gateway_lost(link)
@@ -120,10 +121,10 @@ def _together(batch: Sequence[Verdicts]) -> Verdicts:
 
 
 async def _raise_if_failed(reader: asyncio.Task[None], context: aio.ServicerContext[Any, Any]) -> None:
-    """Ends the stream with a status if reading it came upon malformed framing."""
-    await asyncio.wait([reader])
-    error = reader.exception()
-    if isinstance(error, FieldError):
+    """Ends the stream with a status if reading it came upon malformed framing, or a bug of ours."""
+    try:
+        await reader
+    except FieldError as error:
         await abort(context, error)
 
 
