@@ -15,6 +15,8 @@ DAMAGED = 0.1
 UNCHANGED = 0.15
 MOST_CHANGES = 4
 LONG, LONGEST, LONGEST_OFTEN = 3_000, 300_000, 0.02
+MANY = 900
+"""Below what ends a stream; twice as many are above it."""
 
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(1 << 31), (1 << 31) - 1),
@@ -40,14 +42,18 @@ class Mutations:
 
     def encoded(self, valid: Message) -> bytes:
         """What goes over the wire in place of ``valid``."""
-        chance = self.random.random()
-        if chance < UNCHANGED:
-            return valid.SerializeToString()
-        if chance < UNCHANGED + DAMAGED:
-            return self._damaged(valid.SerializeToString())
-        return self.changed(valid).SerializeToString()
+        return self.damaged(valid) if self.random.random() < DAMAGED else self.varied(valid)
 
-    def changed(self, valid: Message) -> Message:
+    def stream(self, valid: Sequence[Message], count: int) -> list[bytes]:
+        """So many messages, of which only the last is damaged: it may end the stream."""
+        varied = [self.varied(self.random.choice(valid)) for _ in range(count - 1)]
+        return [*varied, self.damaged(self.random.choice(valid))]
+
+    def varied(self, valid: Message) -> bytes:
+        message = valid if self.random.random() < UNCHANGED else self._changed(valid)
+        return message.SerializeToString()
+
+    def _changed(self, valid: Message) -> Message:
         message = type(valid)()
         message.CopyFrom(valid)
         for _ in range(self.random.randint(1, MOST_CHANGES) if message.DESCRIPTOR.fields else 0):
@@ -86,12 +92,14 @@ class Mutations:
 
     def _change_list(self, items: Any, field: FieldDescriptor) -> None:
         kept = list(items)
-        choices: list[Callable[[], list[Any]]] = [list, lambda: kept[::-1], lambda: kept * 2, lambda: kept * 1_500]
+        choices: list[Callable[[], list[Any]]] = [list, lambda: kept[::-1], lambda: kept * 2, lambda: kept * MANY]
         if field.message_type is None:
             choices.append(lambda: [*kept, self._value(field)])
         changed = self.random.choice(choices)()
         del items[:]
-        items.extend(changed[:6_000])
+        items.extend(changed[:MANY])
+        if self.random.random() < LONGEST_OFTEN:
+            items.extend(kept * MANY)
 
     def _value(self, field: FieldDescriptor) -> Any:
         match field.cpp_type:
@@ -124,8 +132,8 @@ class Mutations:
              number * 1_100, self.random.randbytes(16), self.random.randbytes(self.random.randint(1, 64))]
         )  # fmt: skip
 
-    def _damaged(self, data: bytes) -> bytes:
-        damaged = bytearray(data)
+    def damaged(self, valid: Message) -> bytes:
+        damaged = bytearray(valid.SerializeToString())
         for _ in range(self.random.randint(1, 8)):
             at = self.random.randint(0, len(damaged))
             damaged[at : at + self.random.randint(0, 4)] = self.random.randbytes(self.random.randint(0, 4))

@@ -60,7 +60,7 @@ from tests.vocabulary import END, SIZE, json_tokenizer
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3600)]
 
 MESSAGES = int(os.environ.get("PACELINE_FUZZ", "2000"))
-PER_STREAM, AT_A_TIME = 25, 16
+PER_STREAM, AT_A_TIME = 50, 16
 PATIENCE_SECONDS = 20.0
 """A good request is answered by then."""
 MORE_BYTES = 48 << 20
@@ -71,6 +71,7 @@ SAMPLING = SamplingParameters(max_tokens=6, temperature=0.8, logit_bias=((9, 1.0
 HELD = SamplingParameters(max_tokens=6, grammar=Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object"}'))
 SPECULATION = SpeculationParameters(events=True, cache_scope="mine")
 GOOD = Generate(token_ids=PROMPT, sampling=SamplingParameters(max_tokens=40, temperature=0.8, ignore_eos=True), seed=3)
+CONTEXT = 96
 NAMES = ("a", "b", "c")
 OURS = {
     grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED,
@@ -115,7 +116,8 @@ class Fleet:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
-    path: Path = write_checkpoint(tmp_path_factory.mktemp("target"), vocab_size=SIZE, eos_token_id=END)
+    folder = tmp_path_factory.mktemp("target")
+    path = write_checkpoint(folder, vocab_size=SIZE, eos_token_id=END, max_position_embeddings=CONTEXT)
     (path / "tokenizer.json").write_text(json_tokenizer())
     (path / "chat_template.jinja").write_text(TEMPLATE)
     async with local_verifier(path) as verifier:
@@ -143,6 +145,7 @@ Send = Callable[[int], Awaitable[None]]
 
 async def endure(fleet: Fleet, caplog: pytest.LogCaptureFixture, send: Send, batches: int) -> None:
     """Sends all batches while a good request is running, one after another; nothing that ought not to be is left."""
+    await send(-1)  # streams between services come up with the first
     await fleet.settled()
     tasks, halves = _running_tasks(), (range(batches // 2), range(batches // 2, batches))
     grown: list[int] = []
@@ -166,6 +169,7 @@ async def _neighbour(fleet: Fleet) -> AsyncIterator[None]:
     async def ask_on() -> None:
         while not over.is_set():
             assert await fleet.good() == fleet.text
+            await asyncio.sleep(0.1)
 
     asking = asyncio.create_task(ask_on())
     try:
@@ -324,8 +328,7 @@ async def test_decode(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
         decode = channel.stream_stream("/paceline.v1.VerifierService/Decode")
 
         async def send(batch: int) -> None:
-            encoded = [mutations.encoded(mutations.random.choice(valid)) for _ in range(PER_STREAM)]
-            for reply in await answer(decode(one_by_one(encoded))):
+            for reply in await answer(decode(one_by_one(mutations.stream(valid, PER_STREAM)))):
                 events = wire.verifier.DecodeEvents.FromString(reply).events
                 check_rejections(event.rejected for event in events if event.HasField("rejected"))
 
@@ -335,7 +338,7 @@ async def test_decode(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
 async def test_speculate(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     """Nor do the sessions that the drafts are for: their texts stay the target's own."""
     mutations, valid = Mutations(3, (*NAMES, "d")), updates()
-    long = replace(GOOD.sampling, max_tokens=60)
+    long = replace(GOOD.sampling, max_tokens=24)
     own: list[int] = []
     async with aio.insecure_channel(fleet.verifier.address) as channel:
         speculate = channel.stream_stream("/paceline.v1.VerifierService/Speculate")
@@ -358,8 +361,7 @@ async def test_speculate(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None
             return texts
 
         async def drafts() -> None:
-            encoded = [valid[0].SerializeToString()]
-            encoded += [mutations.encoded(mutations.random.choice(valid)) for _ in range(PER_STREAM - 1)]
+            encoded = [valid[0].SerializeToString(), *mutations.stream(valid, PER_STREAM - 1)]
             for reply in await answer(speculate(one_by_one(encoded))):
                 check_rejections(wire.verifier.Verdicts.FromString(reply).rejected)
 
