@@ -213,7 +213,9 @@ class Server:
 
     def __init__(self, services: list[str], *, reserved: bool = False) -> None:
         """``reserved``: a parent process holds the port for us; else nobody may share it."""
-        self.server = aio.server(interceptors=[Guard()], options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))])
+        self.server = aio.server(
+            interceptors=[Guard()], options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))]
+        )
         self._names = ["", *services]
         self._watch: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()

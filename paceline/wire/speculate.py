@@ -14,6 +14,8 @@ from paceline.v1 import verifier_pb2 as verifier
 from paceline.wire.columns import (
     FROM_MODE,
     MODES,
+    check_key,
+    check_name,
     column,
     pack_tokens,
     unpack_tokens,
@@ -46,7 +48,17 @@ def _to_nodes(value: m.DraftNodes) -> verifier.DraftNodes:
 
 
 def from_draft_update(wire: verifier.DraftUpdate) -> tuple[m.DraftUpdate, list[m.Rejection]]:
-    """The readable entries, and a rejection for each one whose columns cannot be read."""
+    """The readable entries, and a rejection for each one whose columns cannot be read.
+
+    Raises ``FieldError`` for names and keys that are none.
+    """
+    parts: tuple[verifier.Join | verifier.DraftNodes | verifier.RoundComplete | verifier.Leave, ...]
+    parts = (*wire.joins, *wire.nodes, *wire.rounds, *wire.leaves)
+    for part in parts:
+        check_name(part.session_id, "session_id")
+    for join in wire.joins:
+        check_name(join.drafter_id, "drafter_id")
+        check_key(join.key)
     nodes: list[m.DraftNodes] = []
     rejected: list[m.Rejection] = []
     for entry in wire.nodes:

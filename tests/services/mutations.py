@@ -26,10 +26,11 @@ _INTEGERS = {
 }
 _FLOATS = (float("nan"), float("inf"), float("-inf"), 0.0, -0.0, -1.0, 1.0, 5e-324, 1e-4, 1e38, -1e38)
 _TEXTS = (
-    "", " ", "\0", "none", "shared", "tenant", "grammar", "../../etc/passwd", "\U0001f600" * 40, "\u202e", "a|b", "{" * 99,
-    '{"type": "object"}', '{"$ref": "#"}', '{"items":' * 200, "[" * LONG, "(" * 999, "a{1,999}{1,999}{1,999}", "(a|a)*b",
-    "root ::= root", "start: start", "root ::= " + "(" * 999, '["a", "b"]', '["\\ud800"]', "[1]", "%json {", "x ::=",
-    "start: " + "\n".join(f"r{i}: r{i + 1}" for i in range(400)), "(?<=a)b", "\\p{Greek}+", "{{ raise_exception(1) }}",
+    "", " ", "\0", "none", "shared", "tenant", "grammar", "../../etc/passwd", "\U0001f600" * 40, "\u202e", "a|b",
+    "{" * 99, '{"type": "object"}', '{"$ref": "#"}', '{"items":' * 200, "[" * LONG, "(" * 999, "a{1,999}{1,999}{1,999}",
+    "(a|a)*b", "root ::= root", "start: start", "root ::= " + "(" * 999, '["a", "b"]', '["\\ud800"]', "[1]", "%json {",
+    "x ::=", "start: " + "\n".join(f"r{i}: r{i + 1}" for i in range(400)),
+    "(?<=a)b", "\\p{Greek}+", "{{ raise_exception(1) }}",
 )  # fmt: skip
 
 
@@ -61,16 +62,16 @@ class Mutations:
             self._change(holder, field)
         return message
 
-    def _places(self, message: Message) -> list[tuple[Message, FieldDescriptor]]:
+    def _places(self, message: Message) -> list[tuple[Message, Any]]:
         """Every field of the message and of those within it that are set."""
-        places = [(message, field) for field in message.DESCRIPTOR.fields]
+        places: list[tuple[Message, Any]] = [(message, field) for field in message.DESCRIPTOR.fields]
         for field, value in message.ListFields():
             if field.message_type is not None and not _is_map(field):
                 for part in value if field.is_repeated else [value]:
                     places += self._places(part)
         return places
 
-    def _change(self, holder: Any, field: FieldDescriptor) -> None:
+    def _change(self, holder: Any, field: Any) -> None:
         name = field.name
         if self.random.random() < 0.1:
             holder.ClearField(name)
@@ -85,12 +86,12 @@ class Mutations:
         else:
             setattr(holder, name, self._value(field))
 
-    def _change_map(self, entries: Any, field: FieldDescriptor) -> None:
+    def _change_map(self, entries: Any, field: Any) -> None:
         key, value = (field.message_type.fields_by_name[part] for part in ("key", "value"))
         for _ in range(self.random.choice([1, 3, 2_000])):
             entries[self._value(key)] = self._value(value)
 
-    def _change_list(self, items: Any, field: FieldDescriptor) -> None:
+    def _change_list(self, items: Any, field: Any) -> None:
         kept = list(items)
         choices: list[Callable[[], list[Any]]] = [list, lambda: kept[::-1], lambda: kept * 2, lambda: kept * MANY]
         if field.message_type is None:
@@ -101,7 +102,7 @@ class Mutations:
         if self.random.random() < LONGEST_OFTEN:
             items.extend(kept * MANY)
 
-    def _value(self, field: FieldDescriptor) -> Any:
+    def _value(self, field: Any) -> Any:
         match field.cpp_type:
             case FieldDescriptor.CPPTYPE_STRING:
                 return self._text()
@@ -128,8 +129,8 @@ class Mutations:
         wild = struct.pack("<f", self.random.choice(_FLOATS)) + b"\xff" * 4
         number = struct.pack("<I", self.random.choice([0, 1, 63, 319, 320, 4096, 1 << 31, (1 << 32) - 1]))
         return self.random.choice(
-            [b"", data[:-1], data + b"\0", data + data, data[::-1], data[4:], number, number * 2, data + number, wild, number * 300,
-             number * 1_100, self.random.randbytes(16), self.random.randbytes(self.random.randint(1, 64))]
+            [b"", data[:-1], data + b"\0", data + data, data[::-1], data[4:], number, number * 2, data + number, wild,
+             number * 300, number * 1_100, self.random.randbytes(16), self.random.randbytes(self.random.randint(1, 64))]
         )  # fmt: skip
 
     def damaged(self, valid: Message) -> bytes:
@@ -140,5 +141,5 @@ class Mutations:
         return bytes(damaged)
 
 
-def _is_map(field: FieldDescriptor) -> bool:
+def _is_map(field: Any) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import re
 import resource
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from paceline.messages import (
     AuthorizeDrafter,
     ChangeSession,
     ChatMessage,
+    DecodeCommand,
     DraftNodes,
     DraftUpdate,
     Generate,
@@ -93,9 +93,10 @@ class Fleet:
     text: list[int]
     """Of ``GOOD``, before anything else was sent."""
 
-    def stub(self, service: str) -> str:
-        places = {"Verifier": self.verifier, "Drafter": self.drafters[0], "Model": self.drafters[1]}
-        return places.get(service, self.gateway).address
+    def address(self, service: str) -> str:
+        lookup, model = self.drafters
+        places = {"Verifier": self.verifier.address, "Drafter": lookup.address, "Model": model.address}
+        return places.get(service, self.gateway.address)
 
     async def good(self, asked: Generate = GOOD) -> list[int]:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -180,14 +181,15 @@ async def _neighbour(fleet: Fleet) -> AsyncIterator[None]:
 
 
 def _running_tasks() -> Counter[str]:
-    return Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks())  # type: ignore[union-attr]
+    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+    return Counter(getattr(coroutine, "__qualname__", "closing a generator") for coroutine in coroutines)
 
 
 async def _ended(before: Counter[str]) -> None:
     """All tasks but those of before."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while _running_tasks() - before:
+            while _running_tasks() - before:  # noqa: ASYNC110 - of gRPC
                 await asyncio.sleep(0.01)
     left = _running_tasks() - before
     assert not left
@@ -207,11 +209,11 @@ def check(code: grpc.StatusCode, details: str) -> None:
 
 async def answer(call: Any, seconds: float = PATIENCE_SECONDS) -> list[bytes]:
     """Reads a call to its end and checks how it ended; one that still goes on after so long is cancelled."""
-    replies = []
+    replies: list[bytes] = []
     try:
         async with asyncio.timeout(seconds):
             async for reply in call:
-                replies.append(reply)
+                replies.append(reply)  # noqa: PERF401 - what has come before it ends counts
     except TimeoutError:
         assert seconds < PATIENCE_SECONDS, "no answer"
         call.cancel()
@@ -261,8 +263,8 @@ async def test_calls(fleet: Fleet, caplog: pytest.LogCaptureFixture, method: str
     count = MESSAGES if name in STREAMING else MESSAGES // 10
     path = f"/paceline.v1.{service.replace('Model', 'Drafter')}/{name}"
     seconds = 0.03 if name == "Attach" else PATIENCE_SECONDS  # which goes on for as long as its session
-    async with aio.insecure_channel(fleet.stub(service.removesuffix("Service"))) as channel:
-        call = channel.unary_stream(path)
+    async with aio.insecure_channel(fleet.address(service.removesuffix("Service"))) as channel:
+        call: Any = channel.unary_stream(path)
 
         async def send(batch: int) -> None:
             encoded = [mutations.encoded(mutations.random.choice(valid)) for _ in range(AT_A_TIME)]
@@ -279,7 +281,7 @@ def opening(session_id: str, sampling: SamplingParameters = SAMPLING, epoch: int
 
 
 def commands() -> list[Message]:
-    values = (
+    values: tuple[DecodeCommand, ...] = (
         *(opening(name, sampling) for name in NAMES for sampling in (SAMPLING, HELD)),
         AbortSession("a", 1),
         AuthorizeDrafter("a", "d"),
@@ -293,7 +295,7 @@ def updates() -> list[Message]:
     """Of a drafter named d; the first is a join to every session."""
     tokens, scores = np.array([5, 6, 7], np.uint32), np.array([-0.1, -0.2, -0.3], np.float32)
     parents, hashed = np.array([0, 1, 2], np.uint64), prefix_hash(PROMPT)
-    joins = [Join(name, 1, "d", 5, drafter_key(SECRET, name, "d", 1), len(PROMPT), hashed, True) for name in NAMES]
+    joins = [Join(name, 1, "d", 5, drafter_key(SECRET, name, "d", 1), len(PROMPT), hashed) for name in NAMES]
     columns = [NodeColumns(first, len(PROMPT) - 1, tokens, parents, scores) for first in (1, 4)]
     nodes = [DraftNodes(name, 1, column, 0.1, 0.2) for name in NAMES for column in columns]
     return [
@@ -325,7 +327,7 @@ def check_rejections(rejections: Iterable[wire.verifier.SessionRejected]) -> Non
 async def test_decode(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     mutations, valid = Mutations(2, (*NAMES, "d")), commands()
     async with aio.insecure_channel(fleet.verifier.address) as channel:
-        decode = channel.stream_stream("/paceline.v1.VerifierService/Decode")
+        decode: Any = channel.stream_stream("/paceline.v1.VerifierService/Decode")
 
         async def send(batch: int) -> None:
             for reply in await answer(decode(one_by_one(mutations.stream(valid, PER_STREAM)))):
@@ -341,8 +343,8 @@ async def test_speculate(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None
     long = replace(GOOD.sampling, max_tokens=24)
     own: list[int] = []
     async with aio.insecure_channel(fleet.verifier.address) as channel:
-        speculate = channel.stream_stream("/paceline.v1.VerifierService/Speculate")
-        decode = channel.stream_stream(
+        speculate: Any = channel.stream_stream("/paceline.v1.VerifierService/Speculate")
+        decode: Any = channel.stream_stream(
             "/paceline.v1.VerifierService/Decode",
             request_serializer=wire.verifier.DecodeCommand.SerializeToString,
             response_deserializer=wire.verifier.DecodeEvents.FromString,
@@ -380,6 +382,7 @@ async def test_messages_that_are_too_large(fleet: Fleet, caplog: pytest.LogCaptu
 
     async def send(batch: int) -> None:
         async with aio.insecure_channel(fleet.gateway.address) as channel:
-            await answer(channel.unary_stream("/paceline.v1.GatewayService/Generate")(bytes(17 << 20)))
+            generate: Any = channel.unary_stream("/paceline.v1.GatewayService/Generate")
+            await answer(generate(bytes(17 << 20)))
 
     await endure(fleet, caplog, send, 4)
