@@ -197,7 +197,7 @@ class DrafterWorker:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 self.healthy = False
         finally:
-            call.cancel()  # a task that is cancelled as it begins would leave it going on
+            call.cancel()  # gRPC leaves a call open whose reader is cancelled between two reads
             self.attached -= 1
 
     async def _stay_informed(self) -> None:
