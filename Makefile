@@ -38,9 +38,10 @@ check: $(STAMP)
 test: check
 	$(BIN)/pytest
 
-# The long form of tests that try many random schedules: some minutes.
+# The long form of tests that try many random schedules, messages and requests: about half an hour.
 soak: $(STAMP)
 	PACELINE_SCHEDULES=1000 $(BIN)/pytest --timeout 1800 tests/services/test_chaos.py
+	PACELINE_FUZZ=20000 PACELINE_FUZZ_HTTP=10000 $(BIN)/pytest tests/services/test_fuzz.py tests/gateway/http/test_fuzz.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

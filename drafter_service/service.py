@@ -163,6 +163,8 @@ class Drafter:
         require(left, "max_tokens", wanted, f"more than the {length - attach.prompt_length} tokens already committed")
         largest, size = max(attach.token_ids), self.vocabulary_size
         require(not size or largest < size, "token_ids", largest, f"ids below the vocabulary's size {size}")
+        biased = max((token_id for token_id, _ in attach.sampling.logit_bias), default=0)
+        require(not size or biased < size, "logit_bias", biased, f"ids below the vocabulary's size {size}")
         if len(attach.token_ids) >= self.max_context:
             raise FailedPrecondition(f"{len(attach.token_ids)} tokens do not fit the draft context {self.max_context}")
 

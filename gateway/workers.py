@@ -283,8 +283,9 @@ class DrafterWorker:
     async def attach(self, attach: Attach) -> None:
         """Has it draft until the session ends or the task is cancelled; its loss is only worth a line."""
         self.attached += 1
+        call = self._stub.Attach(wire.to_attach(attach))
         try:
-            async for wired in self._stub.Attach(wire.to_attach(attach)):
+            async for wired in call:
                 event = wire.from_attach_event(wired)
                 if not isinstance(event, Attached):
                     logger.debug("drafter %s left session %s: %s", self.address, attach.session_id, event.reason)
@@ -293,6 +294,7 @@ class DrafterWorker:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 self.healthy = False
         finally:
+            call.cancel()  # gRPC leaves a call open whose reader is cancelled between two reads
             self.attached -= 1
 
     async def _stay_informed(self) -> None:

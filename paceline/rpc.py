@@ -30,6 +30,7 @@ from paceline.errors import (
     Unauthenticated,
     Unavailable,
 )
+from paceline.guard import Guard
 from paceline.security.access import Gatekeeper
 from paceline.security.identity import Identity, Role, Trust, server_name
 from paceline.security.refusals import REFUSALS
@@ -46,6 +47,8 @@ HEALTH_SECONDS = 0.25
 RETRY_AFTER = "retry-after-ms"
 AUTHORIZATION = "authorization"
 RESUME_TOKEN = "resume-token"  # noqa: S105 - the name of a header
+MAX_DETAILS = 512
+"""Characters that a status says: each may take twelve bytes, of the 8 KiB of metadata that a client takes."""
 
 _COMMON = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -110,7 +113,7 @@ async def abort(context: aio.ServicerContext[Any, Any], error: Exception) -> NoR
         metadata[RETRY_AFTER] = str(int(error.retry_after_seconds * 1000))
     if isinstance(error, Unavailable) and error.resume_token:
         metadata[RESUME_TOKEN] = error.resume_token
-    await context.abort(status_of(error), str(error), tuple(metadata.items()))
+    await context.abort(status_of(error), str(error)[:MAX_DETAILS], tuple(metadata.items()))
     raise AssertionError("abort returns by raising")
 
 
@@ -251,7 +254,7 @@ class Server:
         self._identity, self._certified = identity, identity is not None and not keyed
         self.server = aio.server(
             options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))],
-            interceptors=[Gatekeeper(abort)] if self._certified else [],
+            interceptors=[Guard(), *([Gatekeeper(abort)] if self._certified else [])],
         )
         self._names = ["", *services]
         self._watch: asyncio.Task[None] | None = None

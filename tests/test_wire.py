@@ -181,3 +181,27 @@ def test_seconds_that_cannot_be_cost_only_their_entry(field: str, seconds: float
 def test_a_request_without_a_prompt_is_refused() -> None:
     with pytest.raises(FieldError, match="prompt = None: expected text, chat or tokens"):
         wire.from_generate(wire.gateway.GenerateRequest())
+
+
+@pytest.mark.parametrize(
+    ("field", "update"),
+    [
+        ("session_id", wire.verifier.DraftUpdate(leaves=[wire.verifier.Leave(session_id="s" * 257)])),
+        ("session_id", wire.verifier.DraftUpdate(nodes=[wire.verifier.DraftNodes(session_id="s" * 257)])),
+        ("drafter_id", wire.verifier.DraftUpdate(joins=[wire.verifier.Join(drafter_id="d" * 257)])),
+        ("key", wire.verifier.DraftUpdate(joins=[wire.verifier.Join(key=bytes(33))])),
+    ],
+)
+def test_names_and_keys_are_no_longer_than_one_may_be(field: str, update: wire.verifier.DraftUpdate) -> None:
+    """Joins are kept until their sessions come."""
+    with pytest.raises(FieldError, match=f"{field} = .*: expected at most"):
+        wire.from_draft_update(update)
+
+
+@pytest.mark.parametrize(("field", "value"), [("session_id", "s" * 257), ("key", bytes(33))])
+def test_a_drafter_takes_nothing_on_that_no_verifier_would_read(field: str, value: object) -> None:
+    """Its join would end the stream that carries the drafts of all sessions."""
+    request = wire.to_attach(m.Attach("s", 1, "v", (1,), 1, SAMPLING, SPECULATION, 7, b"k"))
+    setattr(request, field, value)
+    with pytest.raises(FieldError, match=f"{field} = .*: expected at most"):
+        wire.from_attach(request)

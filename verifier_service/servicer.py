@@ -75,6 +75,7 @@ class VerifierServicer(wire.VerifierBase):
             async for batches in link:
                 pulse = Pulse(self._verifier.draining, self._stalled())
                 yield wire.to_decode_events([event for events in batches for event in events], pulse)
+            await _raise_if_failed(reader, context)
         finally:
             self._gateways.discard(link)
             await _end(reader, heart)
@@ -177,10 +178,10 @@ def _together(batch: Sequence[Verdicts]) -> Verdicts:
 
 
 async def _raise_if_failed(reader: asyncio.Task[None], context: aio.ServicerContext[Any, Any]) -> None:
-    """Ends the stream with a status if reading it came upon malformed framing."""
-    await asyncio.wait([reader])
-    error = reader.exception()
-    if isinstance(error, FieldError):
+    """Ends the stream with a status if reading it came upon malformed framing, or a bug of ours."""
+    try:
+        await reader
+    except FieldError as error:
         await abort(context, error)
 
 

@@ -9,18 +9,22 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Nothing = Annotated[list[Any], MaxLen(0)]
 MAX_CHOICES = 16
+MAX_NESTING = 128
+"""Levels within a field; what writes them out again recurses."""
 
 
-def _check_unicode(value: Any) -> None:
+def _check_unicode(value: Any, levels: int = MAX_NESTING) -> None:
+    if not levels:
+        raise ValueError(f"at most {MAX_NESTING} levels")
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise ValueError("Unicode text, without halves of surrogate pairs")
     elif isinstance(value, dict):
-        _check_unicode(list(value))
-        _check_unicode(list(value.values()))
+        for part in (*value, *value.values()):
+            _check_unicode(part, levels - 1)
     elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
         for part in value:
-            _check_unicode(part)
+            _check_unicode(part, levels - 1)
 
 
 class Strict(BaseModel):

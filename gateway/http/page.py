@@ -15,6 +15,7 @@ KINDS = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_FILES = frozenset(path.name for path in DIRECTORY.iterdir() if path.suffix in KINDS)
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -41,7 +42,7 @@ def router() -> APIRouter:
 
 
 def _file(name: str) -> FileResponse:
-    path = DIRECTORY / name
-    if Path(name).name != name or path.suffix not in KINDS or not path.is_file():
+    if name not in _FILES:
         raise HTTPException(404, "Not Found")
+    path = DIRECTORY / name
     return FileResponse(path, media_type=KINDS[path.suffix], headers=_HEADERS)

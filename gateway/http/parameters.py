@@ -27,6 +27,8 @@ _SAMPLING = (
 )  # fmt: skip
 _SPECULATION = ("drafters", "max_draft_nodes", "draft_depth", "draft_width", "cache_scope", "events")
 _SEEDS = 1 << 64
+MAX_DIGITS = 10
+"""Of a token id."""
 
 
 class Parameters(Labels, Neutral):
@@ -101,6 +103,6 @@ class Parameters(Labels, Neutral):
 
 def _biases(asked: dict[str, float]) -> tuple[tuple[int, float], ...]:
     for key in asked:
-        if not (key.isascii() and key.isdigit()):
+        if not (key.isascii() and key.isdigit() and len(key) <= MAX_DIGITS):
             raise FieldError("logit_bias", key, "token ids as keys")
     return tuple(sorted((int(key), bias) for key, bias in asked.items()))

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.http.patience import Impatient
 from gateway.http.tls import CertifiedProtocol, https_context
 from paceline.rpc import require_private
 from paceline.security.identity import Identity
@@ -40,7 +40,7 @@ class HttpServer:
         self._reserved, self._identity = reserved, identity
         certified = identity is not None and not keyed
         config = uvicorn.Config(
-            app, http=CertifiedProtocol if certified else HttpToolsProtocol, ws="none", lifespan="off", log_config=None,
+            app, http=CertifiedProtocol if certified else Impatient, ws="none", lifespan="off", log_config=None,
             log_level="warning", access_log=False, server_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )  # fmt: skip

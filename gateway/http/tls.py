@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from gateway.http.patience import Impatient
 from paceline.security.access import CALLING
 from paceline.security.identity import Identity, Party
 from paceline.security.refusals import REFUSALS
@@ -42,7 +41,7 @@ def _context(identity: Identity, *, demand: bool) -> ssl.SSLContext:
     return context
 
 
-class CertifiedProtocol(HttpToolsProtocol):
+class CertifiedProtocol(Impatient):
     """Closes connections whose certificate is of a role that has no business here; tells requests whose it is."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -14,6 +14,8 @@ from paceline.speculation.sampling import SamplingParameters
 
 MAX_STOPS, MAX_STOP_CHARACTERS = 16, 1024
 MAX_IDEMPOTENCY_KEY = 256
+LEAST_PRIORITY = -(1 << 31)
+"""And one less upwards: what a message has room for."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Generate:
         characters = len(self.idempotency_key)
         fits = characters <= MAX_IDEMPOTENCY_KEY
         require(fits, "idempotency_key", f"{characters} characters", f"at most {MAX_IDEMPOTENCY_KEY}")
+        least, most = LEAST_PRIORITY, -LEAST_PRIORITY - 1
+        require(least <= self.priority <= most, "priority", self.priority, f"{least} to {most}")
         require(len(self.stop) <= MAX_STOPS, "stop", f"{len(self.stop)} strings", f"at most {MAX_STOPS}")
         for stop in self.stop:
             fits = 0 < len(stop) <= MAX_STOP_CHARACTERS

@@ -6,12 +6,15 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 
+MAX_SHOWN = 200
+"""Characters of a value that an error repeats."""
+
 
 class FieldError(ValueError):
     """Names the field, the value it was given and what was expected instead."""
 
     def __init__(self, field: str, value: object, expected: str) -> None:
-        super().__init__(f"{field} = {value!r}: expected {expected}")
+        super().__init__(f"{field} = {shown(value)}: expected {expected}")
         self.field, self.value, self.expected = field, value, expected
 
     @property
@@ -71,6 +74,12 @@ def require(ok: bool, field: str, value: object, expected: str) -> None:  # noqa
     """Raises ``FieldError`` unless ``ok``."""
     if not ok:
         raise FieldError(field, value, expected)
+
+
+def shown(value: object, most: int = MAX_SHOWN) -> str:
+    """A value as an error repeats it."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def known_names(known: Iterable[str], given: str, prefix: str = "") -> str:

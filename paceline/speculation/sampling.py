@@ -16,6 +16,8 @@ from paceline.speculation.noise import Floats, NoiseCache
 Logits = npt.NDArray[np.float32]
 MAX_STOP_TOKENS = MAX_BIASES = 1024
 MAX_LOGPROBS = 20
+IDS = 1 << 32
+"""Token ids, and numbers of tokens, lie below: more than that has no place in a message."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,23 @@ class SamplingParameters:
     grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
-        require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
+        most = self.max_tokens
+        require(most is None or 1 <= most < IDS, "max_tokens", most, f"1 to {IDS - 1}")
         usable = self.temperature == 0 or 1e-4 <= self.temperature <= 100  # not for NaN either
         require(usable, "temperature", self.temperature, "0 (greedy) or a number from 0.0001 to 100")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "a number above 0 and up to 1 (off)")
-        require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
+        require(0 <= self.top_k < IDS, "top_k", self.top_k, f"0 (off) to {IDS - 1}")
         require(0 <= self.min_p <= 1, "min_p", self.min_p, "a number from 0 (off) to 1")
         stops = len(self.stop_token_ids)
         require(stops <= MAX_STOP_TOKENS, "stop_token_ids", f"{stops} ids", f"at most {MAX_STOP_TOKENS}")
+        for token_id in self.stop_token_ids:
+            require(0 <= token_id < IDS, "stop_token_ids", token_id, f"ids from 0 to {IDS - 1}")
         for field in ("presence_penalty", "frequency_penalty"):
             require(-2 <= getattr(self, field) <= 2, field, getattr(self, field), "a number from -2 to 2")
         penalty = self.repetition_penalty
         require(0.01 <= penalty <= 100, "repetition_penalty", penalty, "a number from 0.01 to 100; 1 is off")
         self._check_biases()
-        most = self.max_tokens
-        within = self.min_tokens >= 0 and (most is None or self.min_tokens <= most)
+        within = 0 <= self.min_tokens < IDS and (most is None or self.min_tokens <= most)
         require(within, "min_tokens", self.min_tokens, "0 or more, up to max_tokens")
         asked = self.logprobs
         require(asked is None or 0 <= asked <= MAX_LOGPROBS, "logprobs", asked, f"0 to {MAX_LOGPROBS}")
@@ -65,7 +69,8 @@ class SamplingParameters:
         require(count <= MAX_BIASES, "logit_bias", f"{count} tokens", f"at most {MAX_BIASES}")
         require(len(dict(self.logit_bias)) == count, "logit_bias", f"{count} tokens", "each token once")
         for token_id, bias in self.logit_bias:
-            require(token_id >= 0 and -100 <= bias <= 100, "logit_bias", (token_id, bias), "a token and -100 to 100")
+            fits = 0 <= token_id < IDS and -100 <= bias <= 100
+            require(fits, "logit_bias", (token_id, bias), "a token and -100 to 100")
 
     @property
     def greedy(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from paceline import messages as m
 from paceline.v1 import drafter_pb2 as drafter
 from paceline.wire.columns import (
+    check_key,
+    check_name,
     pack_tokens,
     unpack_tokens,
 )
@@ -28,8 +30,9 @@ def to_attach(value: m.Attach) -> drafter.AttachRequest:
 
 
 def from_attach(wire: drafter.AttachRequest) -> m.Attach:
+    """What a verifier would not read in a join is refused here: it would end the stream of all sessions."""
     return m.Attach(
-        session_id=wire.session_id,
+        session_id=check_name(wire.session_id, "session_id"),
         epoch=wire.epoch,
         verifier=wire.verifier,
         token_ids=unpack_tokens(wire.token_ids_u32, "token_ids"),
@@ -37,7 +40,7 @@ def from_attach(wire: drafter.AttachRequest) -> m.Attach:
         sampling=from_sampling(wire.sampling),
         speculation=from_speculation(wire.speculation),
         noise_key=wire.noise_key,
-        key=wire.key,
+        key=check_key(wire.key),
         prediction=unpack_tokens(wire.prediction_u32, "prediction"),
         model=wire.model,
     )

@@ -9,7 +9,8 @@ import numpy as np
 
 from paceline import messages as m
 from paceline.errors import FieldError
-from paceline.speculation.policy import Mode, Shape
+from paceline.speculation.fields import require
+from paceline.speculation.policy import MAX_NAME, Mode, Shape
 from paceline.v1 import common_pb2 as common
 
 MODES = {Mode.OVERLAPPED: common.MODE_OVERLAPPED, Mode.LOCKSTEP: common.MODE_LOCKSTEP, Mode.OFF: common.MODE_OFF}
@@ -23,6 +24,8 @@ FINISH = {
 FROM_MODE = {wire: mode for mode, wire in MODES.items()}
 FROM_SHAPE = {wire: shape for shape, wire in SHAPES.items()}
 FROM_FINISH = {wire: reason for reason, wire in FINISH.items()}
+MAX_KEY = 32
+"""Bytes."""
 _EnumT = TypeVar("_EnumT")
 
 
@@ -40,6 +43,18 @@ def column(data: bytes, dtype: str, field: str) -> np.ndarray[tuple[int], np.dty
     if len(data) % width:
         raise FieldError(field, f"{len(data)} bytes", f"a multiple of {width} bytes")
     return np.frombuffer(data, dtype)
+
+
+def check_name(text: str, field: str) -> str:
+    """Names are kept for as long as they mean something: none is longer than one may be."""
+    require(len(text) <= MAX_NAME, field, f"{len(text)} characters", f"at most {MAX_NAME}")
+    return text
+
+
+def check_key(key: bytes) -> bytes:
+    """An HMAC-SHA256, or nothing that could be one."""
+    require(len(key) <= MAX_KEY, "key", f"{len(key)} bytes", f"at most {MAX_KEY}")
+    return key
 
 
 def enum(table: dict[Any, _EnumT], value: int, default: _EnumT, field: str) -> _EnumT:

@@ -13,6 +13,7 @@ from paceline.wire.columns import (
     FROM_FINISH,
     FROM_MODE,
     MODES,
+    check_name,
     enum,
     pack_tokens,
     unpack_tokens,
@@ -79,7 +80,7 @@ def from_decode_command(wire: verifier.DecodeCommand) -> m.DecodeCommand:
 
 def from_open(wire: verifier.OpenSession) -> m.OpenSession:
     return m.OpenSession(
-        session_id=wire.session_id,
+        session_id=check_name(wire.session_id, "session_id"),
         epoch=wire.epoch,
         token_ids=unpack_tokens(wire.token_ids_u32, "token_ids"),
         prompt_length=wire.prompt_length,

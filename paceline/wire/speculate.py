@@ -14,6 +14,8 @@ from paceline.v1 import verifier_pb2 as verifier
 from paceline.wire.columns import (
     FROM_MODE,
     MODES,
+    check_key,
+    check_name,
     column,
     pack_tokens,
     unpack_tokens,
@@ -48,11 +50,18 @@ def _to_nodes(value: m.DraftNodes) -> verifier.DraftNodes:
 def from_draft_update(wire: verifier.DraftUpdate) -> tuple[m.DraftUpdate, list[m.Rejection]]:
     """The readable entries, and a rejection for each one whose columns cannot be read.
 
-    Raises ``FieldError`` for a message that has too many of them.
+    Raises ``FieldError`` for a message that has too many of them, and for names and keys that are none.
     """
     for kind in ("joins", "nodes", "rounds", "leaves"):
         count = len(getattr(wire, kind))
         require(count <= MAX_ENTRIES, kind, count, f"at most {MAX_ENTRIES} a message")
+    parts: tuple[verifier.Join | verifier.DraftNodes | verifier.RoundComplete | verifier.Leave, ...]
+    parts = (*wire.joins, *wire.nodes, *wire.rounds, *wire.leaves)
+    for part in parts:
+        check_name(part.session_id, "session_id")
+    for join in wire.joins:
+        check_name(join.drafter_id, "drafter_id")
+        check_key(join.key)
     nodes: list[m.DraftNodes] = []
     rejected: list[m.Rejection] = []
     for entry in wire.nodes:

@@ -264,11 +264,12 @@ def test_a_full_cache_ends_one_sessions_drafting(target_path: Path) -> None:
     ("field", "changed"),
     [
         ("prompt_length", {"prompt_length": 0}),
+        ("logit_bias", {"sampling": SamplingParameters(logit_bias=((64, 1.0),))}),
         ("max_tokens", {"prompt_length": 5, "sampling": SamplingParameters(max_tokens=5)}),
     ],
 )
-def test_impossible_lengths_are_refused(field: str, changed: dict[str, Any]) -> None:
-    drafter = make_drafter(NgramDrafter(), 0)
+def test_what_cannot_be_is_refused(field: str, changed: dict[str, Any]) -> None:
+    drafter = make_drafter(NgramDrafter(), 64)
     with pytest.raises(FieldError, match=field):
         drafter.attach(replace(attach(), **changed), Sent(), lambda _: None)
 

@@ -81,7 +81,13 @@ def test_top_p_applies_after_top_k() -> None:
         ("temperature", math.inf),
         ("top_p", 0.0),
         ("top_p", 1.5),
+        ("max_tokens", 1 << 32),
+        ("min_tokens", 1 << 32),
         ("top_k", -1),
+        ("top_k", 1 << 32),
+        ("stop_token_ids", (1 << 32,)),
+        ("stop_token_ids", (-1,)),
+        ("logit_bias", ((1 << 32, 1.0),)),
         ("min_p", 2.0),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import threading
@@ -173,6 +174,7 @@ def test_a_text_that_no_token_continues_fails_and_does_not_end(compiler: Grammar
         (GrammarKind.CHOICES, "[]", "choices = '\\[\\]': expected a JSON array of 1 to"),
         (GrammarKind.CHOICES, '["a", 1]', "choices = "),
         (GrammarKind.CHOICES, "[", "choices = "),
+        (GrammarKind.CHOICES, "[" * 100_000, "choices = "),
     ],
 )
 def test_a_bad_grammar_is_refused_by_name_on_one_short_line(
@@ -218,19 +220,32 @@ def test_a_grammar_that_takes_too_long_is_refused() -> None:
 
 
 def test_starting_follows_what_is_committed_and_reports_what_is_wrong(compiler: GrammarCompiler) -> None:
-    def start(grammar: Grammar, text: str) -> Matcher | FieldError | PacelineError:
-        came, done = list[Matcher | FieldError | PacelineError](), threading.Event()
-
-        def started(outcome: Matcher | FieldError | PacelineError) -> None:
-            came.append(outcome)
-            done.set()
-
-        compiler.start(SamplingParameters(grammar=grammar), tokens(text), started)
-        assert done.wait(10)
-        return came[0]
-
-    resumed = start(CHOICES, "ye")
+    resumed = start(compiler, CHOICES, "ye")
     assert isinstance(resumed, Matcher)
     assert next_tokens(resumed) == set(tokens("s"))
-    assert "token_ids = '3 tokens'" in str(start(CHOICES, "yex"))
-    assert "regex = '('" in str(start(Grammar(GrammarKind.REGEX, "("), ""))
+    assert "token_ids = '3 tokens'" in str(start(compiler, CHOICES, "yex"))
+    assert "regex = '('" in str(start(compiler, Grammar(GrammarKind.REGEX, "("), ""))
+
+
+@pytest.mark.parametrize("name", ["r{}", "R{}"])
+def test_a_grammar_as_deep_as_one_may_be_overflows_no_stack(compiler: GrammarCompiler, name: str) -> None:
+    """Rules that stand for rules, and terminals for terminals: with a usual stack some 3,000 end the process."""
+    names = [name.format(index) for index in range(18_000)]
+    rules = [f"{rule}: {next_}" for rule, next_ in itertools.pairwise(names)]
+    text = "\n".join([f"start: {names[0]}", *rules, f'{names[-1]}: "yes"'])
+    matcher = start(compiler, Grammar(GrammarKind.EBNF, text), "ye")
+    assert isinstance(matcher, Matcher)
+    assert next_tokens(matcher) == set(tokens("s"))
+
+
+def start(compiler: GrammarCompiler, grammar: Grammar, text: str) -> Matcher | FieldError | PacelineError:
+    """What comes of a grammar in the compiler's own threads."""
+    came, done = list[Matcher | FieldError | PacelineError](), threading.Event()
+
+    def started(outcome: Matcher | FieldError | PacelineError) -> None:
+        came.append(outcome)
+        done.set()
+
+    compiler.start(SamplingParameters(grammar=grammar), tokens(text), started)
+    assert done.wait(10)
+    return came[0]

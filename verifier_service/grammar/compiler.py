@@ -24,6 +24,8 @@ COMPILE_SECONDS = 2.0
 """A grammar that takes longer to compile is refused; what its kind may take at all is the backend's limit."""
 THREADS = 2
 """So that a slow grammar keeps nobody waiting who has a fast one."""
+STACK_BYTES = 1 << 28
+"""Of each, taken as it is used: a grammar of ``MAX_GRAMMAR`` characters has some 40,000 levels at most, of 4 KiB."""
 
 Started = Callable[[Matcher | FieldError | PacelineError], None]
 
@@ -38,7 +40,7 @@ class GrammarCompiler:
         self._backends, self._model, self._clock = {backend.name: backend for backend in backends}, model, clock
         self._lock = threading.Lock()
         self._cache: OrderedDict[Grammar, Compiled | FieldError] = OrderedDict()
-        self._threads = ThreadPoolExecutor(THREADS, "grammar")
+        self._threads = _deep_threads()
 
     @property
     def fingerprint(self) -> str:
@@ -111,6 +113,19 @@ class GrammarCompiler:
             limit = f"a grammar that compiles within {COMPILE_SECONDS} s (it took {took:.1f} s)"
             return FieldError(grammar.kind.value, f"{len(grammar.text)} characters", limit)
         return compiled
+
+
+def _deep_threads() -> ThreadPoolExecutor:
+    """Native compilers recurse as deep as a grammar goes, and overflow a usual stack, which ends the process."""
+    usual, all_there = threading.stack_size(STACK_BYTES), threading.Barrier(THREADS + 1)
+    try:
+        threads = ThreadPoolExecutor(THREADS, "grammar")
+        for _ in range(THREADS):
+            threads.submit(all_there.wait)
+        all_there.wait()
+    finally:
+        threading.stack_size(usual)
+    return threads
 
 
 def open_compiler(

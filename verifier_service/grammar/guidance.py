@@ -126,7 +126,7 @@ def choices(grammar: Grammar) -> list[str]:
     """The texts to choose from."""
     try:
         found = json.loads(grammar.text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise problem(grammar, str(error)) from error
     right = isinstance(found, list) and all(isinstance(choice, str) for choice in found)
     fits = right and 1 <= len(found) <= MAX_CHOICES

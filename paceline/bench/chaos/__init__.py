@@ -38,6 +38,7 @@ class ChaosBench:
     gateway_kills: int = setting("gateways that are killed", 4)
     redis_stops: int = setting("times that Redis is stopped", 2)
     clients: int = setting("requests at a time", 6)
+    prompts: int = setting("prompts, each asked for in eleven ways", 10)
     tokens: int = setting("tokens of an answer, at most", 120)
     numerics: str = setting("deterministic, or standard: then texts may differ by near-ties", "deterministic")
     seed: int = setting("of the requests and of what fails when", 1)
@@ -45,7 +46,7 @@ class ChaosBench:
     json: Path | None = setting("also write every row to this file", None)
 
     def __post_init__(self) -> None:
-        for field in ("clients", "tokens"):
+        for field in ("clients", "prompts", "tokens"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
         for field in ("drafter_kills", "verifier_kills", "gateway_kills", "redis_stops"):
             require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
@@ -92,9 +93,9 @@ def run(bench: ChaosBench) -> None:
 
 
 async def _measure(bench: ChaosBench, report: Report) -> Tally:
-    requests = make_requests(bench.tokens, bench.seed)
+    requests = make_requests(bench.tokens, bench.seed, bench.prompts)
     async with ChaosFleet(bench.numerics) as fleet:
-        texts = await undisturbed(fleet.gateway_addresses, requests)
+        texts = await undisturbed(fleet.gateway_addresses, requests, bench.clients)
         before = await fleet.held()
         async with Load(fleet.gateway_addresses, requests, texts, bench.clients, bench.seed) as load:
             for fault in track(bench.faults, console=report.console, transient=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from paceline.bench.prompts import CODE_PROMPTS
@@ -17,7 +19,7 @@ SEEDS = 4
 GRAMMAR = Grammar(GrammarKind.REGEX, "(alpha|beta|gamma|delta)(, (alpha|beta|gamma|delta)){20,40}")
 
 
-def make_requests(tokens: int, seed: int) -> list[Generate]:
+def make_requests(tokens: int, seed: int, prompts: int = len(CODE_PROMPTS)) -> list[Generate]:
     """Each prompt greedy, sampled, with penalties, and held to a grammar; sampled ones with several seeds."""
     greedy = SamplingParameters(max_tokens=tokens, temperature=0.0, ignore_eos=True)
     sampled = replace(greedy, temperature=0.9)
@@ -30,7 +32,7 @@ def make_requests(tokens: int, seed: int) -> list[Generate]:
     ]
     requests = [
         Generate(text=prompt, sampling=sampling, speculation=SpeculationParameters(), seed=seed + index)
-        for prompt in CODE_PROMPTS
+        for prompt in CODE_PROMPTS[:prompts]
         for sampling, seeds in kinds
         for index in range(seeds)
     ]
@@ -38,11 +40,16 @@ def make_requests(tokens: int, seed: int) -> list[Generate]:
     return requests
 
 
-async def undisturbed(gateways: Sequence[str], requests: Sequence[Generate]) -> list[list[int]]:
-    """The tokens of each request, one after the other, while nothing fails."""
-    async with GatewayClient(gateways) as client:
+async def undisturbed(gateways: Sequence[str], requests: Sequence[Generate], clients: int) -> list[list[int]]:
+    """The tokens of each request, asked by so many clients, while nothing fails."""
+    waiting, texts = iter(enumerate(requests)), dict[int, list[int]]()
 
-        async def text(request: Generate) -> list[int]:
-            return [token async for chunk in client.generate(request) for token in chunk.token_ids]
+    async def ask(gateway: GatewayClient) -> None:
+        for number, request in waiting:
+            texts[number] = [token async for chunk in gateway.generate(request) for token in chunk.token_ids]
 
-        return [await text(request) for request in requests]
+    async with AsyncExitStack() as stack:
+        turns = [[*gateways[client % 2 :], *gateways[: client % 2]] for client in range(clients)]
+        connected = [await stack.enter_async_context(GatewayClient(turn)) for turn in turns]
+        await asyncio.gather(*map(ask, connected))
+    return [texts[number] for number in range(len(requests))]
