@@ -75,8 +75,8 @@ CONTEXT = 96
 NAMES = ("a", "b", "c")
 OURS = {
     grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DATA_LOSS,
-    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED,
+    grpc.StatusCode.DATA_LOSS,
 }  # fmt: skip
 UNSENT = "Internal error from Core"
 """Our own side's word for a stream that was ended while it was still writing."""
