@@ -63,8 +63,9 @@ class TwoGateways(LocalCluster):
         verifier = self._spawn("verifier", "verifier_service", [*arguments, "--threads", threads])
         for journal in JOURNALS:
             redis = self.topology.redis if journal == "redis" else None
+            name = _gateway(journal)
             self.gateway_addresses.append(
-                self._spawn(journal, "gateway", gateway_arguments([verifier], [], -1, redis, journal))
+                self._spawn(name, "gateway", gateway_arguments([verifier], [], -1, redis, name))
             )
 
 
@@ -84,6 +85,10 @@ def run(bench: JournalBench) -> None:
     report.finish(bench.json, **results)
 
 
+def _gateway(journal: str) -> str:
+    return f"gateway-{journal}"
+
+
 def _where(journal: str, sessions: int) -> Row:
     return {"journal": journal, "sessions": sessions}
 
@@ -95,7 +100,7 @@ async def _measure(report: Report, bench: JournalBench) -> None:
         for repeat, count in track(cells, console=report.console, transient=True):
             for journal in JOURNALS if repeat % 2 else JOURNALS[::-1]:
                 address = fleet.gateway_addresses[JOURNALS.index(journal)]
-                process = Process(fleet.worker(journal).process.pid)
+                process = Process(fleet.worker(_gateway(journal)).process.pid)
                 async with GatewayClient(address) as client:
                     row = await _round(client, process, prompts[:count], bench.tokens)
                 if repeat >= 0:  # the first round warms up
