@@ -18,6 +18,7 @@ from gateway.http.completions import CompletionRequest
 from gateway.http.encoding import dumps
 from gateway.http.errors import failure_of
 from gateway.http.grammars import grammar_of
+from gateway.http.resuming import Mark, event_id, parse_event_id
 from gateway.http.speculation import speculation_body
 from gateway.http.usage import common_length, metrics_body, usage_body
 from gateway.http.vocabulary import Vocabulary
@@ -191,3 +192,17 @@ async def test_what_fails_first_ends_all(others: int) -> None:
     for each in long:
         with pytest.raises(StopAsyncIteration):
             await anext(each)
+
+
+MARKS = st.lists(st.builds(Mark, st.from_regex("[A-Za-z0-9_-]+", fullmatch=True), st.booleans()) | st.just(Mark()))
+
+
+@given(MARKS.filter(lambda marks: any(mark.token for mark in marks)))
+def test_an_id_is_read_as_it_was_written(marks: list[Mark]) -> None:
+    assert parse_event_id(event_id(marks)) == tuple(marks)
+
+
+@pytest.mark.parametrize("text", [",", ".", "a,.", ",,"])
+def test_an_id_has_a_token_and_ends_nothing_that_has_not_begun(text: str) -> None:
+    with pytest.raises(FieldError, match="Last-Event-ID = "):
+        parse_event_id(text)
