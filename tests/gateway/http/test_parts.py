@@ -23,7 +23,7 @@ from gateway.http.speculation import speculation_body
 from gateway.http.usage import common_length, metrics_body, usage_body
 from gateway.http.vocabulary import Vocabulary
 from gateway.text import TextCodec
-from paceline.errors import FieldError, PacelineError, ResourceExhausted, Unavailable
+from paceline.errors import DataLoss, FieldError, PacelineError, ResourceExhausted, Unavailable
 from paceline.messages import (
     Chunk,
     Completion,
@@ -156,6 +156,7 @@ def test_failures_have_their_status() -> None:
     assert failure_of(Unavailable("gone")).status == 503
     assert failure_of(FieldError("n", 3, "2")).body["error"]["param"] == "n"
     assert failure_of(PacelineError("broken")).body["error"]["message"] == "broken"
+    assert failure_of(DataLoss("other tokens")).status == 410
     bug = failure_of(KeyError("secret"))
     assert (bug.status, "secret" in json.dumps(bug.body)) == (500, False)
 

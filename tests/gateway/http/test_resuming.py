@@ -138,7 +138,9 @@ async def rest_of(
     return [event async for event in events(http, path, body, after, key)]
 
 
-async def refused(http: httpx2.AsyncClient, path: str, body: dict[str, Any], **headers: str) -> tuple[int, str, str]:
+async def refused(
+    http: httpx2.AsyncClient, path: str, body: dict[str, Any], **headers: str
+) -> tuple[int, str | None, str | None]:
     """Status, code and parameter."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = await http.post(path, json=body, headers=named)
