@@ -99,12 +99,13 @@ class Running:
 
     # -- chunks --------------------------------------------------------------------------------------------------------
 
-    async def stream(self, token: ResumeToken) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, token: ResumeToken, *, recall: bool = False) -> AsyncGenerator[Chunk, None]:
         """Chunks after what the client has, until the text ends, by the verifier's word or a stop string: the first
-        one, which comes when a verifier has taken the session on, has the seed, the last one the completion."""
+        one, which comes when a verifier has taken the session on, has the seed, and, to ``recall`` it, what the client
+        has; the last one has the completion."""
         past = self.keeper.past
-        tokens = self.teller.resume(past, token.length, token.prefix_hash)
-        greeting, told = self.teller.greeting(), SessionEvent(self.session_id, self.keeper.epoch)
+        had, tokens = self.teller.resume(past, token.length)
+        greeting, told = had if recall else self.teller.greeting(), SessionEvent(self.session_id, self.keeper.epoch)
         self.committed = [id_ for event in past if event.committed for id_ in event.committed.token_ids]
         if self.teller.stopped or (past and past[-1].last):
             yield greeting
@@ -136,10 +137,12 @@ class Running:
         if last.finish_reason is FinishReason.ERROR:
             raise TargetFailed(last.detail)
         self._overlap = last.overlap or self._overlap
-        return self._last_chunk(replace(last, committed=None), tokens)
+        return self._ending(replace(last, committed=None), tokens)
 
     def _last_chunk(self, event: SessionEvent, tokens: list[Token]) -> Chunk:
-        tokens = tokens if self.teller.stopped else self.teller.flush(tokens)
+        return self._ending(event, tokens if self.teller.stopped else self.teller.flush(tokens))
+
+    def _ending(self, event: SessionEvent, tokens: list[Token]) -> Chunk:
         description = self.seat.verifier.description if self.seat else self.describe(self.opening.model)
         says = exactness(description) if description else ""
         warning = "" if self.keeper.kept else NOT_RESUMABLE

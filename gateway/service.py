@@ -81,10 +81,17 @@ class Gateway:
                     async for chunk in running.stream(token):
                         yield chunk
 
-    async def resume(self, resume_token: str, caller: Caller = ANONYMOUS) -> AsyncGenerator[Chunk, None]:
-        """Streams the rest of an answer, after what the client has; a stream that it still has elsewhere ends.
+    async def find(self, resume_token: str, caller: Caller = ANONYMOUS) -> JournaledSession:
+        """The session that a token stands for, left alone; raises as ``resume`` does."""
+        return (await self._archive.find(resume_token, caller))[1].session
 
-        Raises ``NotFound`` for a session that is unknown or forgotten, ``PermissionDenied`` for somebody else's,
+    async def resume(
+        self, resume_token: str, caller: Caller = ANONYMOUS, *, recall: bool = False
+    ) -> AsyncGenerator[Chunk, None]:
+        """Streams the rest of an answer, after what the client has; a stream that it still has elsewhere ends.
+        ``recall``: the first chunk tells once more what the client has.
+
+        Raises ``UnknownSession`` for one that is not known or forgotten, ``PermissionDenied`` for somebody else's,
         ``DataLoss`` where the token disagrees with the journal.
         """
         with self._door.enter():
@@ -97,7 +104,7 @@ class Gateway:
             async with enter(self.admission, demand) as place:
                 keeper = await self._archive.take(entry)
                 async with self._running_session(keeper, codec, place, started) as running:
-                    async for chunk in running.stream(token):
+                    async for chunk in running.stream(token, recall=recall):
                         yield chunk
 
     def abort(self, session_id: str, caller: Caller = ANONYMOUS) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from gateway.stops import StopStrings, Token
 from gateway.text import TextCodec
@@ -53,19 +54,19 @@ class Teller:
         self._timed += len(committed.token_ids)
         return self._tokens(committed)
 
-    def resume(self, past: Sequence[SessionEvent], length: int, prefix_hash: int) -> list[Token]:
-        """What may be told of what was committed before, after the ``length`` tokens that the client has; raises
-        ``DataLoss`` if it has others than those."""
+    def resume(self, past: Sequence[SessionEvent], length: int) -> tuple[Chunk, list[Token]]:
+        """The ``length`` tokens that the client has, as if they were told first, and what may be told of what was
+        committed after them; of a session that has ended, all of it."""
         told: list[Token] = []
         for event in past:
             if event.committed is not None:
                 told += self._tokens(event.committed)
+        if past and past[-1].last:
+            told = self.flush(told)
         if length > len(told):
-            raise DataLoss(f"resume_token: stands for {length} tokens, and {len(told)} are known")
-        self._say(told[:length])
-        if self._hash != prefix_hash:
-            raise DataLoss(f"resume_token: its {length} tokens are not those that were committed")
-        return told[length:]
+            raise DataLoss(f"resume_token: stands for {length} tokens, and {len(told)} may be told")
+        had = self.chunk(SessionEvent(self._opening.session_id, self._opening.epoch), told[:length])
+        return replace(had, seed=self._seed), told[length:]
 
     def greeting(self) -> Chunk:
         """The first chunk: the session has been taken on."""

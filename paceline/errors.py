@@ -19,6 +19,7 @@ __all__ = [
     "TargetFailed",
     "Unauthenticated",
     "Unavailable",
+    "UnknownSession",
     "UnsupportedModel",
     "UnsupportedParameter",
 ]
@@ -38,6 +39,10 @@ class UnsupportedParameter(FieldError, PacelineError):
 
 class NotFound(PacelineError):
     """No such session, model or worker."""
+
+
+class UnknownSession(NotFound):
+    """There was never such a session, or it is forgotten by now."""
 
 
 class FailedPrecondition(PacelineError):

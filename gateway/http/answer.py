@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 from gateway.http.choices import Batch
 from gateway.http.encoding import event
+from gateway.http.errors import Failure
 from gateway.http.models import Model, unhurried
+from gateway.http.resuming import UNHEARD, Mark, event_id
 from gateway.http.speculation import speculation_body
 from gateway.http.usage import common_length, metrics_body, usage_body
 from paceline.messages import Chunk, Completion, Generate
@@ -31,6 +33,23 @@ class Choice:
     completion: Completion | None = None
     shown: bool = False
     """Something of it has been streamed."""
+    recalled: bool = False
+    """That was before: what the client has of it comes once more, and is not told again."""
+    mark: Mark = UNHEARD
+    """Where the client stands once it was told all this; without a token it cannot go on from there."""
+
+    @classmethod
+    def after(cls, index: int, mark: Mark) -> Choice:
+        """One of which the client has heard so much."""
+        heard = bool(mark.token)
+        return cls(index, shown=heard, recalled=heard, mark=mark)
+
+    def news(self, chunk: Chunk, *, telling: bool) -> bool:
+        """Whether there is anything in it to be told; ``telling``: tokens and events are, too."""
+        if self.recalled and chunk.seed is not None:
+            return False
+        ends = chunk.completion is not None and not self.mark.ended
+        return bool(chunk.text or ends or (telling and (chunk.token_ids or chunk.events)))
 
     def add(self, chunk: Chunk) -> None:
         self.text.append(chunk.text)
@@ -39,6 +58,7 @@ class Choice:
         self.piece_lengths += chunk.piece_lengths
         self.logprobs += chunk.logprobs
         self.completion = chunk.completion
+        self.mark = Mark(chunk.resume_token, self.mark.ended or chunk.completion is not None)
 
 
 class Format(Protocol):
@@ -70,6 +90,8 @@ class Job:
 
     model: Model
     generations: tuple[Generate, ...]
+    heard: tuple[Mark, ...]
+    """How far the client has heard each of them already."""
     choices_per_prompt: int
     format: Format
     seed: int
@@ -87,7 +109,7 @@ class Answer:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._choices = [Choice(index) for index in range(len(job.generations))]
+        self._choices = [Choice.after(index, mark) for index, mark in enumerate(job.heard)]
         self._telling = job.events or job.generations[0].sampling.logprobs is not None
         self._head = {
             "id": f"{job.format.prefix}-{uuid.uuid4().hex}",
@@ -117,16 +139,29 @@ class Answer:
         if not (self._job.include_usage or self._job.events):
             return b""
         usage = {"usage": await self._usage()} if self._job.include_usage else {}
-        return event({**self._head, "choices": [], **usage, "metrics": self._metrics()})
+        return event({**self._head, "choices": [], **usage, "metrics": self._metrics()}, self._event_id)
+
+    def broken(self, failure: Failure) -> bytes:
+        """The event that ends a stream otherwise, with the id from which it may go on."""
+        return event(failure.body, self._event_id)
 
     @property
     def completions(self) -> Sequence[Completion]:
         """How the choices ended; those that have."""
         return [choice.completion for choice in self._choices if choice.completion]
 
+    @property
+    def _event_id(self) -> str | None:
+        """Where the client stands now; empty if it cannot go on from there, None if it has heard nothing."""
+        shown = [choice for choice in self._choices if choice.shown]
+        if not shown:
+            return None
+        if not all(choice.mark.token for choice in shown):
+            return ""
+        return event_id([choice.mark if choice.shown else UNHEARD for choice in self._choices])
+
     def _event(self, choice: Choice, chunk: Chunk) -> bytes:
-        new = chunk.text or chunk.completion or (self._telling and (chunk.token_ids or chunk.events))
-        if not new:
+        if not choice.news(chunk, telling=self._telling):
             choice.add(chunk)
             return b""
         part = self._job.format.part(choice, chunk)
@@ -137,7 +172,7 @@ class Answer:
             data["usage"] = None
         if self._job.events:
             data["speculation"] = speculation_body(chunk)
-        return event(data)
+        return event(data, self._event_id)
 
     async def _usage(self) -> dict[str, Any]:
         job, predicted = self._job, self._job.prediction

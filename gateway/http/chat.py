@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 
 from gateway.http.answer import Choice
+from gateway.http.callers import caller_of
 from gateway.http.face import Face
 from gateway.http.fields import Nothing, Strict, TextPart
 from gateway.http.jobs import make_job
@@ -15,6 +16,7 @@ from gateway.http.logprobs import chat_logprobs
 from gateway.http.models import Model, unhurried
 from gateway.http.parameters import Parameters
 from gateway.http.respond import respond
+from gateway.http.resuming import Retry, look_back
 from paceline.messages import ChatMessage, Chunk
 from paceline.speculation.fields import require
 
@@ -111,10 +113,11 @@ def router(face: Face) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/chat/completions")
-    async def chat(asked: ChatRequest, request: Request) -> Response:
+    async def chat(asked: ChatRequest, request: Request, retry: Retry) -> Response:
         model = face.models.find(asked.model)
         ids, most = await asked.encode(model), asked.most_tokens
-        job = await make_job(asked, model, [ids], ChatFormat(model), max_tokens=most, logprobs=asked.runners_up)
+        before = await look_back(face.gateway, retry, caller_of(request))
+        job = await make_job(asked, model, [ids], ChatFormat(model), before, max_tokens=most, logprobs=asked.runners_up)
         return await respond(face, job, request)
 
     return routes

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from gateway.http.answer import Choice
+from gateway.http.callers import caller_of
 from gateway.http.face import Face
 from gateway.http.jobs import make_job
 from gateway.http.logprobs import text_logprobs
 from gateway.http.models import Model
 from gateway.http.parameters import Parameters
 from gateway.http.respond import respond
+from gateway.http.resuming import Retry, look_back
 from paceline.messages import Chunk
 from paceline.speculation.fields import require
 
@@ -68,7 +70,7 @@ def router(face: Face) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/completions")
-    async def completions(asked: CompletionRequest, request: Request) -> Response:
+    async def completions(asked: CompletionRequest, request: Request, retry: Retry) -> Response:
         model, prompts = face.models.find(asked.model), asked.prompts()
         texts = len(prompts) * asked.choices
         require(texts <= MAX_TEXTS, "prompt", f"{texts} texts", f"at most {MAX_TEXTS} of all prompts and choices")
@@ -78,7 +80,8 @@ def router(face: Face) -> APIRouter:
         echoes = [_echo(model, prompt) if asked.echo else "" for prompt in prompts]
         format_ = TextFormat(model, tuple(echo for echo in echoes for _ in range(asked.choices)))
         most = MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
-        job = await make_job(asked, model, ids, format_, max_tokens=most, logprobs=asked.logprobs)
+        before = await look_back(face.gateway, retry, caller_of(request))
+        job = await make_job(asked, model, ids, format_, before, max_tokens=most, logprobs=asked.logprobs)
         return await respond(face, job, request)
 
     return routes

@@ -21,9 +21,10 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
     return Response(dumps(value), status, headers, media_type="application/json")
 
 
-def event(value: Any) -> bytes:
-    """One server-sent event."""
-    return b"data: " + dumps(value) + b"\n\n"
+def event(value: Any, event_id: str | None = None) -> bytes:
+    """One server-sent event. An empty id has the client forget the one before, none has it keep that."""
+    name = b"" if event_id is None else b"\nid: " + event_id.encode() if event_id else b"\nid:"
+    return b"data: " + dumps(value) + name + b"\n\n"
 
 
 DONE = b"data: [DONE]\n\n"

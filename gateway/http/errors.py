@@ -14,8 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gateway.http.encoding import json_response
+from gateway.http.resuming import IDEMPOTENCY_KEY, LAST_EVENT_ID
 from paceline.errors import (
     Aborted,
+    DataLoss,
     Draining,
     FailedPrecondition,
     FieldError,
@@ -25,6 +27,7 @@ from paceline.errors import (
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
+    UnknownSession,
 )
 from paceline.rpc import REFUSED
 from paceline.security.refusals import REFUSALS
@@ -41,14 +44,21 @@ _UNION_BRANCH = re.compile(r"[^\w]|^(str|int|float|bool|dict|list|none)$")
 
 _KINDS: list[tuple[type[Exception], int, str, str | None]] = [
     (FieldError, 400, "invalid_request_error", None),
+    (UnknownSession, 404, "invalid_request_error", "session_not_found"),
     (NotFound, 404, "invalid_request_error", "model_not_found"),
     (Unauthenticated, 401, "invalid_request_error", "invalid_api_key"),
     (PermissionDenied, 403, "invalid_request_error", "permission_denied"),
     (ResourceExhausted, 429, "rate_limit_error", "rate_limit_exceeded"),
     (FailedPrecondition, 400, "invalid_request_error", "failed_precondition"),
     (Aborted, 409, "conflict_error", "aborted"),
+    (DataLoss, 410, "conflict_error", "data_loss"),
     (Unavailable, 503, "server_error", "unavailable"),
 ]
+
+
+_PARAMS = {"model_not_found": "model", "session_not_found": LAST_EVENT_ID}
+_HEADERS = {"resume_token": LAST_EVENT_ID, "idempotency_key": IDEMPOTENCY_KEY}
+"""Fields of the gateway's that are headers here."""
 
 
 class ClientGone(Exception):
@@ -66,9 +76,11 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure:
     """Errors of ours by their kind; anything else is a bug, told without details."""
+    if isinstance(error, FieldError) and error.field in _HEADERS:
+        error = FieldError(_HEADERS[error.field], error.value, error.expected)
     for kind, status, type_, code in _KINDS:
         if isinstance(error, kind):
-            param = error.field if isinstance(error, FieldError) else "model" if status == 404 else None
+            param = error.field if isinstance(error, FieldError) else _PARAMS.get(code or "")
             headers = {}
             if isinstance(error, (ResourceExhausted, Draining)):
                 headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.http.answer import Format, Job
 from gateway.http.models import Model
 from gateway.http.parameters import Parameters
+from gateway.http.resuming import Before
 from paceline.messages import Generate
 
-SEED_BITS = 53
-"""Of seeds drawn here: what every JSON reader takes for a whole number."""
 _SEEDS = 1 << 64
 
 
@@ -21,12 +19,13 @@ async def make_job(
     model: Model,
     prompts: Sequence[tuple[int, ...]],
     format_: Format,
+    before: Before,
     *,
     max_tokens: int | None,
     logprobs: int | None,
 ) -> Job:
     """``n`` generations per prompt; equal seeds correlate neither choices nor prompts."""
-    seed = secrets.randbits(SEED_BITS) if asked.seed is None else asked.seed
+    seed = before.seed if asked.seed is None else asked.seed
     speculation = asked.speculating()
     common = Generate(
         model=model.info.name,
@@ -36,14 +35,18 @@ async def make_job(
         priority=asked.priority or 0,
         stop=asked.stops,
     )
-    choices = range(asked.choices)
+    choices, stream = range(asked.choices), bool(asked.stream)
+    generations = before.named(
+        replace(common, token_ids=ids, choice_index=index) for ids in prompts for index in choices
+    )
     return Job(
         model=model,
-        generations=tuple(replace(common, token_ids=ids, choice_index=index) for ids in prompts for index in choices),
+        generations=generations,
+        heard=before.marks(generations, stream=stream),
         choices_per_prompt=asked.choices,
         format=format_,
         seed=seed,
-        stream=bool(asked.stream),
+        stream=stream,
         include_usage=asked.include_usage,
         prediction=await model.encode_plain("prediction", speculation.prediction),
     )

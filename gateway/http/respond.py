@@ -10,13 +10,17 @@ from fastapi import Request, Response
 from fastapi.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from gateway.callers import Caller
 from gateway.http.answer import Answer, Job
 from gateway.http.callers import caller_of
 from gateway.http.choices import Batch, merged, unless_gone
 from gateway.http.counters import Counters
-from gateway.http.encoding import DONE, event, json_response
+from gateway.http.encoding import DONE, json_response
 from gateway.http.errors import failure_of
 from gateway.http.face import Face
+from gateway.http.resuming import Mark
+from gateway.service import Gateway
+from paceline.messages import Chunk, Generate
 from paceline.rpc import HANDLED
 
 logger = logging.getLogger(__name__)
@@ -40,7 +44,8 @@ async def respond(face: Face, job: Job, request: Request) -> Response:
     """Runs the job. Nothing is sent before its first token, so that whatever fails until then has its own status."""
     answer = Answer(job)
     caller = caller_of(request)
-    chunks = merged([face.gateway.generate(generation, caller) for generation in job.generations])
+    pairs = zip(job.generations, job.heard, strict=True)
+    chunks = merged([_chunks(face.gateway, generation, mark, caller) for generation, mark in pairs])
     try:
         if not job.stream:
             await unless_gone(request, _collect(answer, chunks))
@@ -51,6 +56,11 @@ async def respond(face: Face, job: Job, request: Request) -> Response:
         await chunks.aclose()
         raise
     return EventStream(_events(face.counters, answer, job, opening, chunks))
+
+
+def _chunks(gateway: Gateway, generation: Generate, mark: Mark, caller: Caller) -> AsyncGenerator[Chunk, None]:
+    """Of one choice; if its client has heard some of it, that is in the first."""
+    return gateway.resume(mark.token, caller, recall=True) if mark.token else gateway.generate(generation, caller)
 
 
 async def _collect(answer: Answer, chunks: AsyncGenerator[Batch, None]) -> None:
@@ -81,7 +91,7 @@ async def _events(
         counters.completed(answer.completions, job.choices_per_prompt)
         yield await answer.last() + DONE
     except HANDLED as error:
-        yield event(failure_of(error).body)
+        yield answer.broken(failure_of(error))
     except Exception as error:
         logger.exception("a stream failed")
-        yield event(failure_of(error).body)
+        yield answer.broken(failure_of(error))

@@ -50,6 +50,7 @@ def common_length(first: Sequence[int], second: Sequence[int]) -> int:
 def metrics_body(completions: Sequence[Completion], seed: int, max_draft_nodes: int) -> dict[str, Any]:
     """vLLM's per-request statistics, over all choices, and what else there is to say of how the text came about."""
     first = completions[0]
+    warnings = [completion.warning for completion in completions if completion.warning]
     return {
         "speculative_decoding": _speculative([completion.overlap for completion in completions], max_draft_nodes),
         "mode": first.mode.value,
@@ -57,6 +58,7 @@ def metrics_body(completions: Sequence[Completion], seed: int, max_draft_nodes: 
         "seed": seed,
         "ttft_seconds": round(min(completion.ttft_seconds for completion in completions), 6),
         "tpot_seconds": round(sum(completion.tpot_seconds for completion in completions) / len(completions), 6),
+        **({"warning": warnings[0]} if warnings else {}),
     }
 
 

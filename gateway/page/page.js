@@ -16,6 +16,7 @@ let known = []; // workers, as they were last heard of
 let told = null; // tokens per step, as the gateway says at the end
 let frame = null; // in which the numbers will be shown
 let spoken = 0; // when those who listen last heard of the answer
+let breaks = 0; // after which the answer went on
 let clock = { asked: 0, first: 0, last: 0, firstTokens: 0 };
 
 // -- asking -----------------------------------------------------------------------------------------------------------
@@ -25,7 +26,7 @@ async function generate() {
   running = new AbortController();
   begin();
   try {
-    for await (const chunk of complete(request(), running.signal)) take(chunk);
+    for await (const chunk of complete(request(), running.signal, goOn)) take(chunk);
     finish("Done");
   } catch (error) {
     if (error.name === "AbortError") return finish("Stopped");
@@ -59,7 +60,7 @@ function begin() {
   strip.clear();
   answer.begin(at("prompt").value);
   clock = { asked: performance.now(), first: 0, last: 0, firstTokens: 0 };
-  [spoken, told] = [performance.now(), null];
+  [spoken, told, breaks] = [performance.now(), null, 0];
   at("go").disabled = true;
   at("stop").disabled = false;
   at("answer").setAttribute("aria-busy", "true");
@@ -82,6 +83,13 @@ function take(chunk) {
   sayProgress();
 }
 
+function goOn(problem) {
+  breaks += 1;
+  strip.record.goOn();
+  spoken = performance.now();
+  at("status").textContent = `Trying to go on. ${problem.message}`;
+}
+
 /** For those who listen: a word now and then, not every token. */
 function sayProgress() {
   if (performance.now() - spoken < SAY_EVERY_MS) return;
@@ -95,6 +103,7 @@ function finish(how) {
   const parts = [`${how}: ${answer.tokens} ${answer.tokens === 1 ? "token" : "tokens"}`];
   if (answer.tokens) parts.push(`${share} % of them guessed by drafters`);
   if (rate) parts.push(`${rate.toFixed(1)} tokens per second`);
+  if (breaks) parts.push(`the connection broke ${breaks === 1 ? "once" : `${breaks} times`}`);
   showNumbers();
   at("status").textContent = `${parts.join(", ")}.`;
 }

@@ -2,7 +2,8 @@
 //
 // An arrival is {type: "arrival", at, drafter, nodes: [[id, parent, token, position, log_score], …], idle, busy}, a step
 // {type: "step", rooted, launched, decided, verified: [id, …], accepted: [id, …], token_ids, position}. Times are
-// seconds since the session was opened; a node that a second drafter proposes comes again with its id.
+// seconds since the session was opened; a node that a second drafter proposes comes again with its id. A session that
+// goes on elsewhere is opened there, and counts anew.
 
 /** Lanes of arrivals by drafter, and steps; items lie in the order of their `end`. */
 export class SessionRecord {
@@ -13,11 +14,18 @@ export class SessionRecord {
   verified = 0;
   accepted = 0;
   #nodes = new Map();
+  #opened = 0;
 
   add(event) {
     if (event.type === "arrival") this.#arrival(event);
     else if (event.type === "step") this.#step(event);
     else throw new Error(`type = ${event.type}: expected arrival or step`);
+  }
+
+  /** What comes now is of the session as it was opened elsewhere. */
+  goOn() {
+    this.#opened = this.end;
+    this.#nodes.clear();
   }
 
   /** Of each drafter: nodes verified and nodes accepted. */
@@ -40,8 +48,9 @@ export class SessionRecord {
       if (!node.drafters.includes(drafter)) node.drafters.push(drafter);
       return node;
     });
-    lane.items.push({ lane, idleFrom: at - busy - idle, start: at - busy, end: at, nodes: drafted });
-    this.end = Math.max(this.end, at);
+    const end = this.#opened + at;
+    lane.items.push({ lane, idleFrom: end - busy - idle, start: end - busy, end, nodes: drafted });
+    this.end = Math.max(this.end, end);
   }
 
   #step({ rooted, launched, decided, verified, accepted, token_ids: tokens }) {
@@ -56,11 +65,12 @@ export class SessionRecord {
       }
     }
     const misses = nodes.filter((node) => node.fate === "miss");
-    this.steps.push({ rooted, start: launched, end: decided, hits, misses, rows: 1 + verified.length, tokens });
+    const [from, start, end] = [rooted, launched, decided].map((at) => this.#opened + at);
+    this.steps.push({ rooted: from, start, end, hits, misses, rows: 1 + verified.length, tokens });
     this.emitted += tokens.length;
     this.verified += verified.length;
     this.accepted += accepted.length;
-    this.end = Math.max(this.end, decided);
+    this.end = Math.max(this.end, end);
   }
 }
 

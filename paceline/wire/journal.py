@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
@@ -16,8 +17,9 @@ from paceline.wire.generate import to_generate
 
 
 def request_digest(value: m.Generate) -> bytes:
-    """Equal for equal requests, in every process."""
-    return hashlib.sha256(to_generate(value).SerializeToString(deterministic=True)).digest()
+    """Equal for equal requests, in every process, whatever key they are made under."""
+    asked = to_generate(replace(value, idempotency_key=""))
+    return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()
 
 
 def to_journaled(value: m.JournaledSession) -> bytes:

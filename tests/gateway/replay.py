@@ -39,6 +39,7 @@ class Refusal:
     status: int
     message: str
     param: str | None = None
+    code: str | None = None
     retry_after: int | None = None
 
 
@@ -57,6 +58,11 @@ class Script:
     """Chunks after which the connection closes."""
     fail_after: int | None = None
     """Chunks after which an error comes in the stream."""
+    fail_code: str | None = None
+    goes_on: bool = False
+    """Events have ids; whoever asks with the last one gets what comes after it, and what broke does not break again."""
+    heard: list[int] = field(default_factory=list)
+    """Chunks that clients who asked again had."""
     away: set[str] = field(default_factory=set)
     """Workers that are not healthy."""
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -124,19 +130,25 @@ class Handler(BaseHTTPRequestHandler):
             self.script.hung_up.set()
 
     def _stream(self) -> None:
-        opened = time.monotonic()
-        for index, (at, chunk) in enumerate(chunks(self.script)):
-            if index == self.script.break_after:
+        opened, script, begin = time.monotonic(), self.script, int(self.headers.get("Last-Event-ID", 0))
+        if begin:
+            script.heard.append(begin)
+        for index, (at, chunk) in enumerate(chunks(script)):
+            if index < begin:
+                continue
+            if index == script.break_after and not (script.goes_on and index == begin):
                 return
-            if index == self.script.fail_after:
-                self._data(json.dumps({"error": {"message": "no verifier is left", "type": "server_error"}}))
+            if index == script.fail_after and not (script.goes_on and index == begin):
+                error = {"message": "no verifier is left", "type": "server_error", "code": script.fail_code}
+                self._data(json.dumps({"error": error}), index)
                 return
-            time.sleep(max(0.0, opened + at / self.script.speed - time.monotonic()))
-            self._data(json.dumps(chunk, ensure_ascii=False))
+            time.sleep(max(0.0, opened + at / script.speed - time.monotonic()))
+            self._data(json.dumps(chunk, ensure_ascii=False), index + 1)
         self._data("[DONE]")
 
-    def _data(self, data: str) -> None:
-        self.wfile.write(f"data: {data}\n\n".encode())
+    def _data(self, data: str, count: int = 0) -> None:
+        name = f"\nid: {count}" if self.script.goes_on and count else ""
+        self.wfile.write(f"data: {data}{name}\n\n".encode())
         self.wfile.flush()
 
     def _listing(self, path: str) -> None:
@@ -160,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def _error(self, refusal: Refusal) -> None:
-        error = {"message": refusal.message, "type": "error", "param": refusal.param, "code": None}
+        error = {"message": refusal.message, "type": "error", "param": refusal.param, "code": refusal.code}
         headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
         self._send(refusal.status, json.dumps({"error": error}).encode(), "application/json", headers)
 

@@ -279,6 +279,33 @@ def test_a_broken_answer_keeps_what_has_come(page: Page, script: Script) -> None
     assert status(page, "Broken off").startswith(f"Broken off: {told} tokens")
 
 
+def test_a_broken_answer_goes_on_after_what_has_come(page: Page, script: Script) -> None:
+    script.goes_on, script.break_after, script.fail_after, script.fail_code = True, 3, 6, "unavailable"
+    generate(page)
+    assert status(page, "Done").startswith(f"Done: {len(TOKENS)} tokens")
+    expect(page.locator("#status")).to_contain_text("the connection broke 2 times")
+    expect(page.locator("#answer")).to_have_text("def f():\n" + TEXT, use_inner_text=False)
+    expect(page.locator("#problem")).to_be_hidden()
+    assert script.heard == [3, 6]
+    assert script.requests == script.requests[:1] * 3
+    expect(page.locator(".strip-scroll")).to_have_attribute("aria-label", re.compile(f"^Timeline: {len(STEPS)} steps"))
+
+
+def test_an_answer_that_goes_on_elsewhere_is_left_there(page: Page, script: Script) -> None:
+    script.goes_on, script.fail_after, script.fail_code = True, 3, "aborted"
+    generate(page)
+    problem(page, "The answer broke off")
+    assert script.heard == []
+
+
+def test_stopping_ends_the_wait_for_an_answer_that_broke(page: Page, script: Script) -> None:
+    script.goes_on, script.break_after, script.speed = True, 3, 1.0
+    generate(page)
+    status(page, "Trying to go on")
+    page.keyboard.press("Escape")
+    status(page, "Stopped")
+
+
 def test_workers_are_watched(page: Page, script: Script) -> None:
     ready(page)
     rows = page.locator("#workers tr")

@@ -139,6 +139,20 @@ async def test_a_stop_string_is_found_across_the_border(two: Two, stop: str) -> 
     await two.nothing_is_left()
 
 
+async def test_what_was_held_back_to_the_end_is_told_once(two: Two) -> None:
+    """The text ends with what may have been the beginning of a stop string."""
+    text = said(await collect(two.alice[0].generate(REQUEST)))[0]
+    request = replace(REQUEST, stop=(text[-8:] + "\0",))
+    whole = await collect(two.alice[0].generate(request))
+    assert len(whole[-1].token_ids) > 1
+    assert said(whole)[0] == text
+    for at, chunk in enumerate(whole):
+        rest = await collect(two.alice[1].resume(chunk.resume_token))
+        assert said([*whole[: at + 1], *rest]) == said(whole)
+        assert rest[-1].completion is not None
+        assert rest[-1].completion.usage.completion_tokens == 30
+
+
 @pytest.mark.parametrize("at", [0, 1])
 async def test_whoever_resumes_takes_the_session_over(two: Two, at: int) -> None:
     """The stream that was there ends, and hears nothing that the other one does not."""

@@ -27,7 +27,9 @@ async def test_a_verifier_that_dies_ends_its_streams_with_an_error() -> None:
             verifier.send_signal(signal.SIGKILL)
             verifier.wait()
             told = [line async for line in lines if line]
-        error = json.loads(told[-1].removeprefix("data: "))["error"]
+        *_, name, last, its_name = told
+        error = json.loads(last.removeprefix("data: "))["error"]
+        assert name == its_name != "id: "
         assert (error["type"], error["code"]) == ("server_error", "unavailable")
         assert (await http.get("/health")).status_code == 503
         assert (await http.get("/live")).status_code == 200

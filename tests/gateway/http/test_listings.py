@@ -17,6 +17,13 @@ async def test_probes(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/version")).json() == {"version": paceline.__version__}
 
 
+async def test_headers_are_in_the_document(http: httpx2.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        given = {(each["name"], each["in"], each["required"]) for each in paths[path]["post"]["parameters"]}
+        assert given == {("Last-Event-ID", "header", False), ("Idempotency-Key", "header", False)}
+
+
 async def test_workers(http: httpx2.AsyncClient) -> None:
     listed = (await http.get("/v1/workers")).json()
     rows = {row.pop("id"): row for row in listed["data"]}

@@ -18,11 +18,12 @@ from gateway.http.completions import CompletionRequest
 from gateway.http.encoding import dumps
 from gateway.http.errors import failure_of
 from gateway.http.grammars import grammar_of
+from gateway.http.resuming import Mark, event_id, parse_event_id
 from gateway.http.speculation import speculation_body
 from gateway.http.usage import common_length, metrics_body, usage_body
 from gateway.http.vocabulary import Vocabulary
 from gateway.text import TextCodec
-from paceline.errors import FieldError, PacelineError, ResourceExhausted, Unavailable
+from paceline.errors import DataLoss, FieldError, PacelineError, ResourceExhausted, Unavailable
 from paceline.messages import (
     Chunk,
     Completion,
@@ -155,6 +156,7 @@ def test_failures_have_their_status() -> None:
     assert failure_of(Unavailable("gone")).status == 503
     assert failure_of(FieldError("n", 3, "2")).body["error"]["param"] == "n"
     assert failure_of(PacelineError("broken")).body["error"]["message"] == "broken"
+    assert failure_of(DataLoss("other tokens")).status == 410
     bug = failure_of(KeyError("secret"))
     assert (bug.status, "secret" in json.dumps(bug.body)) == (500, False)
 
@@ -191,3 +193,17 @@ async def test_what_fails_first_ends_all(others: int) -> None:
     for each in long:
         with pytest.raises(StopAsyncIteration):
             await anext(each)
+
+
+MARKS = st.lists(st.builds(Mark, st.from_regex("[A-Za-z0-9_-]+", fullmatch=True), st.booleans()) | st.just(Mark()))
+
+
+@given(MARKS.filter(lambda marks: any(mark.token for mark in marks)))
+def test_an_id_is_read_as_it_was_written(marks: list[Mark]) -> None:
+    assert parse_event_id(event_id(marks)) == tuple(marks)
+
+
+@pytest.mark.parametrize("text", [",", ".", "a,.", ",,"])
+def test_an_id_has_a_token_and_ends_nothing_that_has_not_begun(text: str) -> None:
+    with pytest.raises(FieldError, match="Last-Event-ID = "):
+        parse_event_id(text)

@@ -22,8 +22,10 @@ async def streamed(http: httpx2.AsyncClient, **options: object) -> list[dict[str
     answer = await http.post("/v1/completions", json=ASKED | {"stream": True} | options)
     *events, done, rest = answer.content.split(b"\n\n")
     assert (done, rest) == (b"data: [DONE]", b"")
-    assert all(event.startswith(b"data: {") and b"\n" not in event for event in events)
-    return [json.loads(event.removeprefix(b"data: ")) for event in events]
+    data, ids = zip(*(event.split(b"\nid: ") for event in events), strict=True)
+    assert all(each.startswith(b"data: {") and b"\n" not in each for each in data)
+    assert all(ids)
+    return [json.loads(each.removeprefix(b"data: ")) for each in data]
 
 
 async def test_framing(http: httpx2.AsyncClient) -> None:
