@@ -2,7 +2,8 @@
 
 Two gateways, two verifiers, three drafters and a Redis, all processes of this machine, under continuous requests:
 greedy and sampled, some with penalties, some held to a grammar, some cancelled. Workers are killed, stopped and
-continued one after the other, each while sessions run and the next once all is well again. Every text must be the one
+continued one after the other, each while sessions run and the next once all is well again; then every service is
+restarted in order. Every text must be the one
 that an undisturbed fleet gave before, and nothing may be left of it afterwards.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from rich.progress import track
 
 from paceline.bench.chaos.fleet import ChaosFleet
-from paceline.bench.chaos.load import Load, Tally
+from paceline.bench.chaos.load import Load, Tally, near_tie
 from paceline.bench.chaos.requests import make_requests, undisturbed
 from paceline.bench.chaos.schedule import Fault, schedule
 from paceline.bench.report import Report
@@ -37,6 +38,7 @@ class ChaosBench:
     verifier_kills: int = setting("verifiers that are killed", 8)
     gateway_kills: int = setting("gateways that are killed", 4)
     redis_stops: int = setting("times that Redis is stopped", 2)
+    restarts: bool = setting("at the end every service is restarted in order", True)
     clients: int = setting("requests at a time", 6)
     prompts: int = setting("prompts, each asked for in eleven ways", 10)
     tokens: int = setting("tokens of an answer, at most", 120)
@@ -59,14 +61,14 @@ class ChaosBench:
         share = QUICK_SHARE if self.quick else 1
         kills = {"drafter": self.drafter_kills, "verifier": self.verifier_kills, "gateway": self.gateway_kills}
         wanted = {kind: -(-count // share) for kind, count in kills.items()}
-        return schedule(wanted, -(-self.redis_stops // share), random.Random(self.seed))
+        return schedule(wanted, -(-self.redis_stops // share), random.Random(self.seed), restarts=self.restarts)
 
 
 def run(bench: ChaosBench) -> None:
     report = Report("chaos", asdict(bench))
     report.parameters.pop("json")
     tally = run_async(_measure(bench, report))
-    recoveries = [row["recovery_s"] for row in report.rows]
+    recoveries = [row["recovery_s"] for row in report.rows if row["fault"].startswith("kill")]
     of_verifiers = [row["recovery_s"] for row in report.select(fault="kill verifier")]
     lines = [
         [row["fault"], row["worker"], f"{row['recovery_s']:.2f}", f"{row['serving_s']:.1f}"] for row in report.rows
@@ -83,6 +85,8 @@ def run(bench: ChaosBench) -> None:
         recovery_median_s=statistics.median(recoveries),
         recovery_max_s=max(recoveries),
         verifier_recovery_median_s=statistics.median(of_verifiers) if of_verifiers else 0.0,
+        restarts=sum(row["fault"].startswith("restart") for row in report.rows),
+        near_ties=tally.near_ties,
         resumed=tally.resumed,
         cancelled=tally.cancelled,
     )
@@ -96,8 +100,8 @@ async def _measure(bench: ChaosBench, report: Report) -> Tally:
     requests = make_requests(bench.tokens, bench.seed, bench.prompts)
     async with ChaosFleet(bench.numerics) as fleet:
         texts = await undisturbed(fleet.gateway_addresses, requests, bench.clients)
-        before = await fleet.held()
-        async with Load(fleet.gateway_addresses, requests, texts, bench.clients, bench.seed) as load:
+        before, same = await fleet.held(), near_tie if bench.numerics == "standard" else None
+        async with Load(fleet.gateway_addresses, requests, texts, bench.clients, bench.seed, same) as load:
             for fault in track(bench.faults, console=report.console, transient=True):
                 report.add(**await fleet.suffer(fault, load))
         load.tally.leaks += await fleet.leaks(before)

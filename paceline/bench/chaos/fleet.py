@@ -13,7 +13,7 @@ import grpc
 
 from paceline import rpc, wire
 from paceline.bench.chaos.load import Load
-from paceline.bench.chaos.schedule import STOPPED_SECONDS, Fault
+from paceline.bench.chaos.schedule import STOPPED_SECONDS, WORKERS, Fault
 from paceline.client import GatewayClient
 from paceline.cluster.local import REDIS, LocalCluster
 from paceline.cluster.topology import EMBEDDED, DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
@@ -24,12 +24,8 @@ WELL_SECONDS = 90.0
 SETTLED_SECONDS = 15.0
 SLACK = 6
 """File descriptors and tasks that a process may have more than before: connections to peers that were replaced."""
-WORKERS = {
-    "verifier": ["big-0", "big-1"],
-    "drafter": ["small", "lookup", "suffix"],
-    "gateway": ["gateway-0", "gateway-1"],
-    "redis": [REDIS],
-}
+GRACE_SECONDS = 40.0
+"""For who is asked to stop, to finish what it has in hand."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +62,14 @@ class ChaosFleet(LocalCluster):
             return load.flowing
 
         await until(flowing, WELL_SECONDS)
-        names = WORKERS[fault.kind]
+        names = WORKERS.get(fault.kind, (REDIS,))
         name, failed_at = names[fault.turn % len(names)], time.monotonic()
         process = Process(self.worker(name).process.pid)
         if fault.action == "kill":
             self.kill(name, signal.SIGKILL)
             serving = asyncio.create_task(self.restart(name))
+        elif fault.action == "restart":
+            serving = asyncio.create_task(self.restart(name, GRACE_SECONDS))
         else:
             process.pause()
             serving = asyncio.create_task(_resume_later(process))
@@ -95,7 +93,7 @@ class ChaosFleet(LocalCluster):
                     rows = await client.workers()
             except grpc.aio.AioRpcError:
                 return False
-            if len(rows) < len(WORKERS["verifier"] + WORKERS["drafter"]) or not all(row.healthy for row in rows):
+            if len(rows) < len((*WORKERS["verifier"], *WORKERS["drafter"])) or not all(row.healthy for row in rows):
                 return False
         return True
 
