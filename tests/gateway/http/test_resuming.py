@@ -217,15 +217,15 @@ async def test_choices_go_on_each_from_where_it_was(two: Two) -> None:
 async def test_an_ending_that_was_told_is_not_told_again(two: Two) -> None:
     body = CHAT | {"seed": 3, "n": 2}
     whole = [event async for event in events(two.alice[0], "/v1/chat/completions", body)]
-    await two.nothing_is_left()
     for event in whole:
         begun = whole[: whole.index(event) + 1]
         rest = await rest_of(two.alice[1], "/v1/chat/completions", body, event.id)
         assert heard([*begun, *rest]) == heard(whole)
         assert usage(rest) == usage(whole)
-        assert not two.verifier.verifier.busy
+    await two.nothing_is_left()
     silent = body | {"stream_options": None}
     assert await rest_of(two.alice[1], "/v1/chat/completions", silent, whole[-1].id) == []
+    assert not two.verifier.verifier.busy
 
 
 @pytest.mark.parametrize("at", [0, 1])
