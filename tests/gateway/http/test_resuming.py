@@ -274,8 +274,11 @@ async def test_what_the_journal_does_not_have_is_said_so(two: Two) -> None:
     entry = await two.journal.read(token.session_id)
     assert entry is not None
     ahead = ResumeToken(token.session_id, token.length + 40, token.prefix_hash)
+    other = ResumeToken(token.session_id, token.length, token.prefix_hash ^ 1)
+    secret = entry.session.opening.session_secret
     for wrong, expected in (
-        (ahead.sealed(entry.session.opening.session_secret), (410, "data_loss", None)),
+        (ahead.sealed(secret), (410, "data_loss", None)),
+        (other.sealed(secret), (410, "data_loss", None)),
         (ResumeToken("0" * 32, 0, 0).sealed(b"secret"), (404, "session_not_found", "Last-Event-ID")),
     ):
         assert await refused(two.alice[1], "/v1/completions", TEXT, Last_Event_ID=wrong) == expected
