@@ -291,6 +291,24 @@ def test_a_broken_answer_goes_on_after_what_has_come(page: Page, script: Script)
     expect(page.locator(".strip-scroll")).to_have_attribute("aria-label", re.compile(f"^Timeline: {len(STEPS)} steps"))
 
 
+def test_what_goes_on_comes_later_in_the_record(page: Page) -> None:
+    found = page.evaluate(
+        """async () => {
+          const { SessionRecord } = await import("/record.js");
+          const record = new SessionRecord();
+          const arrival = { type: "arrival", drafter: "a", nodes: [[1, 0, 5, 9, -1]], idle: 0, busy: 0 };
+          const step = { type: "step", rooted: 0.1, launched: 0.2, decided: 0.5, accepted: [], token_ids: [5] };
+          record.add({ ...arrival, at: 2 });
+          record.goOn();
+          record.add({ ...step, verified: [1] });
+          record.add({ ...arrival, at: 1 });
+          const [{ rooted, start, end, misses }] = record.steps;
+          return [rooted, start, end, misses.length, record.lanes.get("a").items.at(-1).end, record.end];
+        }"""
+    )
+    assert found == [2.1, 2.2, 2.5, 0, 3, 3]
+
+
 def test_an_answer_that_goes_on_elsewhere_is_left_there(page: Page, script: Script) -> None:
     script.goes_on, script.fail_after, script.fail_code = True, 3, "aborted"
     generate(page)

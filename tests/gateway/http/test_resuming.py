@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,7 +105,7 @@ def parsed(event: str) -> Event | None:
 
 async def events(
     http: httpx2.AsyncClient, path: str, body: dict[str, Any], after: str = "", key: str = ""
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Of a stream that comes to its end, or to an error."""
     headers = {name: value for name, value in (("Last-Event-ID", after), ("Idempotency-Key", key)) if value}
     async with http.stream("POST", path, json=body, headers=headers) as answer:
@@ -123,11 +123,13 @@ async def events(
 
 
 async def first(http: httpx2.AsyncClient, path: str, body: dict[str, Any], count: int, key: str = "") -> list[Event]:
-    """So many events; then the client leaves."""
-    stream, found = events(http, path, body, key=key), list[Event]()
-    while len(found) < count:
-        found.append(await anext(stream))
-    await stream.aclose()  # type: ignore[attr-defined]
+    """So many events, or all; then the client leaves."""
+    found = list[Event]()
+    async with aclosing(events(http, path, body, key=key)) as stream:
+        async for event in stream:
+            found.append(event)
+            if len(found) == count:
+                break
     return found
 
 
@@ -190,9 +192,8 @@ async def test_a_stream_may_break_again(two: Two) -> None:
     whole = [event async for event in events(two.alice[0], "/v1/completions", body)]
     told = await first(two.alice[0], "/v1/completions", body, 3)
     for at in (1, 0):
-        stream = events(two.alice[at], "/v1/completions", body, told[-1].id or "")
-        told += [await anext(stream) for _ in range(5)]
-        await stream.aclose()  # type: ignore[attr-defined]
+        async with aclosing(events(two.alice[at], "/v1/completions", body, told[-1].id or "")) as stream:
+            told += [await anext(stream) for _ in range(3)]
     told += await rest_of(two.alice[1], "/v1/completions", body, told[-1].id)
     assert heard(told) == heard(whole)
     assert usage(told) == usage(whole)
@@ -221,9 +222,10 @@ async def test_an_ending_that_was_told_is_not_told_again(two: Two) -> None:
         rest = await rest_of(two.alice[1], "/v1/chat/completions", body, event.id)
         assert heard([*begun, *rest]) == heard(whole)
         assert usage(rest) == usage(whole)
-        assert not two.verifier.verifier.busy
+    await two.nothing_is_left()
     silent = body | {"stream_options": None}
     assert await rest_of(two.alice[1], "/v1/chat/completions", silent, whole[-1].id) == []
+    assert not two.verifier.verifier.busy
 
 
 @pytest.mark.parametrize("at", [0, 1])
@@ -272,8 +274,11 @@ async def test_what_the_journal_does_not_have_is_said_so(two: Two) -> None:
     entry = await two.journal.read(token.session_id)
     assert entry is not None
     ahead = ResumeToken(token.session_id, token.length + 40, token.prefix_hash)
+    other = ResumeToken(token.session_id, token.length, token.prefix_hash ^ 1)
+    secret = entry.session.opening.session_secret
     for wrong, expected in (
-        (ahead.sealed(entry.session.opening.session_secret), (410, "data_loss", None)),
+        (ahead.sealed(secret), (410, "data_loss", None)),
+        (other.sealed(secret), (410, "data_loss", None)),
         (ResumeToken("0" * 32, 0, 0).sealed(b"secret"), (404, "session_not_found", "Last-Event-ID")),
     ):
         assert await refused(two.alice[1], "/v1/completions", TEXT, Last_Event_ID=wrong) == expected
