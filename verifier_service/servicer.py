@@ -116,7 +116,9 @@ class VerifierServicer(wire.VerifierBase):
             async for request in requests:
                 update, unreadable = wire.from_draft_update(request)
                 update, disowned = _own_joins(update, party)
-                news = self._verifier.update(update, link, (*unreadable, *disowned))
+                if disowned:
+                    link.send(Verdicts(rejected=tuple(disowned)))
+                news = self._verifier.update(update, link, unreadable)
                 await flooding.heard(wire.size(request), news=news)
         except FieldError as error:
             self._verifier.drafter_broken(link, str(error))
@@ -178,9 +180,11 @@ def _together(batch: Sequence[Verdicts]) -> Verdicts:
 
 
 async def _raise_if_failed(reader: asyncio.Task[None], context: aio.ServicerContext[Any, Any]) -> None:
-    """Ends the stream with a status if reading it came upon malformed framing, or a bug of ours."""
+    """Ends the stream with a status if reading it came upon malformed framing, or a bug of ours; where we end it
+    ourselves it is still being read."""
     try:
-        await reader
+        if reader.done():
+            await reader
     except FieldError as error:
         await abort(context, error)
 

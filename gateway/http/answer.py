@@ -107,8 +107,9 @@ class Job:
 class Answer:
     """Collects the choices of a job."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, *, identified: bool) -> None:
+        """``identified``: events have ids, from which the client can go on."""
+        self._job, self._identified = job, identified
         self._choices = [Choice.after(index, mark) for index, mark in enumerate(job.heard)]
         self._telling = job.events or job.generations[0].sampling.logprobs is not None
         self._head = {
@@ -152,9 +153,10 @@ class Answer:
 
     @property
     def _event_id(self) -> str | None:
-        """Where the client stands now; empty if it cannot go on from there, None if it has heard nothing."""
+        """Where the client stands now; empty if it cannot go on from there, None if it has heard nothing or has no use
+        for it."""
         shown = [choice for choice in self._choices if choice.shown]
-        if not shown:
+        if not shown or not self._identified:
             return None
         if not all(choice.mark.token for choice in shown):
             return ""

@@ -18,7 +18,7 @@ from gateway.http.counters import Counters
 from gateway.http.encoding import DONE, json_response
 from gateway.http.errors import failure_of
 from gateway.http.face import Face
-from gateway.http.resuming import Mark
+from gateway.http.resuming import LAST_EVENT_ID, Mark
 from gateway.service import Gateway
 from paceline.messages import Chunk, Generate
 from paceline.rpc import HANDLED
@@ -42,7 +42,7 @@ class EventStream(EventSourceResponse):
 
 async def respond(face: Face, job: Job, request: Request) -> Response:
     """Runs the job. Nothing is sent before its first token, so that whatever fails until then has its own status."""
-    answer = Answer(job)
+    answer = Answer(job, identified=_reads_events(request))
     caller = caller_of(request)
     pairs = zip(job.generations, job.heard, strict=True)
     chunks = merged([_chunks(face.gateway, generation, mark, caller) for generation, mark in pairs])
@@ -56,6 +56,12 @@ async def respond(face: Face, job: Job, request: Request) -> Response:
         await chunks.aclose()
         raise
     return EventStream(_events(face.counters, answer, job, opening, chunks))
+
+
+def _reads_events(request: Request) -> bool:
+    """Whether the client says that it reads server-sent events, not only lines with data: to many that are made for
+    OpenAI's streams any other line is an error."""
+    return "text/event-stream" in request.headers.get("accept", "") or LAST_EVENT_ID in request.headers
 
 
 def _chunks(gateway: Gateway, generation: Generate, mark: Mark, caller: Caller) -> AsyncGenerator[Chunk, None]:

@@ -50,7 +50,7 @@ export async function* complete(request, signal, onBreak) {
 
 /** The chunks that come after the event `last.id`, which is kept up to date. */
 async function* stream(request, signal, last) {
-  const headers = last.id ? { "Last-Event-ID": last.id } : {};
+  const headers = { Accept: "text/event-stream", ...(last.id ? { "Last-Event-ID": last.id } : {}) };
   const response = await ask("v1/completions", { method: "POST", body: JSON.stringify(request), headers, signal });
   try {
     for await (const { data, id = last.id } of serverSentEvents(response.body)) {

@@ -68,10 +68,13 @@ async def failure(call: Any) -> grpc.StatusCode:
 
 async def test_a_fleet_with_certificates_drafts_verifies_and_answers(papers: Papers, gateway: LocalGateway) -> None:
     async with GatewayClient(gateway.address, trust=papers.good[Role.CLIENT]) as client:
-        chunks = [chunk async for chunk in client.generate(ASKED)]
+        for _ in range(20):  # the first text may be over before the drafter has said anything
+            chunks = [chunk async for chunk in client.generate(ASKED)]
+            done = chunks[-1].completion
+            assert done is not None
+            if sum(item.proposed for item in done.overlap.drafters) > 0:
+                break
         assert {worker.healthy for worker in await client.workers()} == {True}
-    done = chunks[-1].completion
-    assert done is not None
     assert [item.drafter_id for item in done.overlap.drafters] == ["drafter"]
     assert sum(item.proposed for item in done.overlap.drafters) > 0
 

@@ -79,7 +79,7 @@ async def test_texts_are_the_target_s_own_whatever_is_said(target_path: Path, sc
     assert alone == together == own
     assert beside["honest"].proposed > 0, "its place is its own"
     if script == "perfect":
-        assert figures["scripted"].accepted > 5, "else nothing was ever believed"
+        assert figures["scripted"].accepted > 0, "else nothing was ever believed"
     if script in MALFORMED:
         assert figures["scripted"].accepted == 0
         assert script == "unframed" or figures["scripted"].rejected > 0

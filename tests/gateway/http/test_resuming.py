@@ -108,6 +108,7 @@ async def events(
 ) -> AsyncGenerator[Event, None]:
     """Of a stream that comes to its end, or to an error."""
     headers = {name: value for name, value in (("Last-Event-ID", after), ("Idempotency-Key", key)) if value}
+    headers["Accept"] = "text/event-stream"
     async with http.stream("POST", path, json=body, headers=headers) as answer:
         assert answer.status_code == 200, await answer.aread()
         rest = ""
@@ -376,3 +377,11 @@ async def test_a_gateway_that_stops_leaves_an_id_to_go_on_from(two: Two) -> None
     assert broken.id == told[-1].id
     rest = await rest_of(two.alice[1], "/v1/completions", body, broken.id)
     assert heard([*told, *rest]) == heard(whole)
+
+
+async def test_who_reads_only_data_is_sent_nothing_else(two: Two) -> None:
+    """As the clients that were made for OpenAI's streams: a line that is not data is an error to them."""
+    body = {"prompt": "def ", "max_tokens": 4, "stream": True}
+    async with two.alice[0].stream("POST", "/v1/completions", json=body) as answer:
+        lines = [line async for line in answer.aiter_lines()]
+    assert {line[:6] for line in lines} == {"data: ", ""}
