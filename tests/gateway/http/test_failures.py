@@ -20,7 +20,8 @@ async def test_a_verifier_that_dies_ends_its_streams_with_an_error() -> None:
         LocalCluster(pair_topology(draft=None)) as cluster,
         httpx2.AsyncClient(base_url=f"http://{cluster.http_address}", timeout=30) as http,
     ):
-        async with http.stream("POST", "/v1/completions", json=asked) as answer:
+        events = {"Accept": "text/event-stream"}
+        async with http.stream("POST", "/v1/completions", json=asked, headers=events) as answer:
             lines = answer.aiter_lines()
             assert (await anext(lines)).startswith('data: {"id"')
             verifier = cluster.worker("verifier").process

@@ -19,7 +19,8 @@ MODES = ("off", "lockstep", "overlapped")
 
 
 async def streamed(http: httpx2.AsyncClient, **options: object) -> list[dict[str, Any]]:
-    answer = await http.post("/v1/completions", json=ASKED | {"stream": True} | options)
+    headers = {"Accept": "text/event-stream"}
+    answer = await http.post("/v1/completions", json=ASKED | {"stream": True} | options, headers=headers)
     *events, done, rest = answer.content.split(b"\n\n")
     assert (done, rest) == (b"data: [DONE]", b"")
     data, ids = zip(*(event.split(b"\nid: ") for event in events), strict=True)
