@@ -12,7 +12,7 @@ import pytest
 from drafter_service.config import DrafterConfig
 from paceline import rpc, wire
 from paceline.client import GatewayClient
-from paceline.messages import DrafterStatistics, DraftUpdate, Generate, SessionEvent, Verdicts
+from paceline.messages import DrafterStatistics, DraftUpdate, Generate, SessionEvent
 from paceline.speculation.merge import CREDIT
 from paceline.speculation.merit import ENOUGH_NODES
 from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, SpeculationParameters
@@ -134,7 +134,7 @@ async def test_who_says_nothing_is_not_waited_for(target_path: Path, mode: Mode)
 
 async def test_one_bad_message_stops_drafting_for_its_own_session_alone(target_path: Path) -> None:
     """A bug that servers shipped: the thread that reads ended with the first message that it could not read."""
-    async with local_verifier(target_path, step="2ms") as verifier, rpc.channel(verifier.address) as connection:
+    async with local_verifier(target_path, step="20ms") as verifier, rpc.channel(verifier.address) as connection:
         stub = wire.verifier_stub(connection)
         decoding, drafting = stub.Decode(), stub.Speculate()
         for name in ("s", "t"):
@@ -142,11 +142,11 @@ async def test_one_bad_message_stops_drafting_for_its_own_session_alone(target_p
         garbage = wire.to_draft_update(DraftUpdate(nodes=(nodes([4], [0]), nodes([4, 5], [0, 1], session_id="t"))))
         garbage.nodes[0].log_scores_f32 += b"?"
         await drafting.write(wire.to_draft_update(DraftUpdate(joins=(join("s"), join("t")))))
+        heard = [wire.from_verdicts(await drafting.read())]  # that it was let in
         await drafting.write(garbage)
         ended: dict[str, SessionEvent] = {}
         while len(ended) < 2:
             ended |= {event.session_id: event for event in wire.from_decode_events(await decoding.read()) if event.last}
-        heard: list[Verdicts] = []
         while not any(verdict.ended for verdicts in heard for verdict in verdicts.verdicts):
             heard.append(wire.from_verdicts(await drafting.read()))
         drafting.cancel()

@@ -98,7 +98,7 @@ def run_schema(address: str, document: dict[str, Any]) -> int:
     schema = schemathesis.openapi.from_dict(document)
     operations: list[Any] = [operation.ok() for operation in schema.get_all_operations()]  # type: ignore[union-attr]
     asking = [operation for operation in operations if operation.method == "post"]  # the others take nothing
-    session, count = requests.Session(), 0
+    count = 0
     modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
     cases = st.one_of([operation.as_strategy(generation_mode=mode) for operation in asking for mode in modes])
 
@@ -113,9 +113,10 @@ def run_schema(address: str, document: dict[str, Any]) -> int:
         answer = case.call(base_url=address, session=session, timeout=PATIENCE_SECONDS)
         check(answer.status_code, answer.text)
 
-    one()
-    for path in ("/live", "/health", "/version", "/metrics", "/v1/models", "/v1/workers", "/"):
-        assert session.get(address + path).status_code == 200
+    with requests.Session() as session:
+        one()
+        for path in ("/live", "/health", "/version", "/metrics", "/v1/models", "/v1/workers", "/"):
+            assert session.get(address + path).status_code == 200
     return count
 
 
@@ -177,6 +178,12 @@ async def test_places(served: Served, path: str) -> None:
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -204,7 +211,7 @@ async def test_garbage_on_the_socket(served: Served, data: bytes) -> None:
         with contextlib.suppress(ConnectionError):
             answer = await reader.read()
             assert not answer or 200 <= int(answer.split(b" ")[1]) < 500, answer[:200]
-    writer.close()
+    await closed(writer)
 
 
 async def test_whoever_sends_slowly_or_nothing_keeps_nobody_waiting(served: Served) -> None:
@@ -214,7 +221,7 @@ async def test_whoever_sends_slowly_or_nothing_keeps_nobody_waiting(served: Serv
         writer.write((HEAD + b"Content-Length: 100\r\n\r\n{")[: index * 2])
     assert await served.good() == served.text
     for _, writer in slow:
-        writer.close()
+        await closed(writer)
 
 
 async def test_a_request_that_does_not_come_in_time_ends_its_connection(
@@ -234,7 +241,7 @@ async def test_a_request_that_does_not_come_in_time_ends_its_connection(
                 writer.write(b"X")
                 await asyncio.sleep(0.05)
         await asyncio.gather(reading, return_exceptions=True)
-        writer.close()
+        await closed(writer)
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*map(drip, halves))
