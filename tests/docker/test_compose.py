@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import signal
 from pathlib import Path
 
 import yaml
@@ -18,12 +16,11 @@ from paceline.messages import Generate
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from tests.compare import assert_same_text
-from tests.docker.compose import COMPOSE, LocalCompose, local_compose, read_compose
+from tests.docker.compose import COMPOSE, LocalCompose, bring_down, bring_up, local_compose, read_compose
 from tests.docker.dockerfile import DOCKERFILES, ROOT
 
 SAMPLING = SamplingParameters(max_tokens=64, temperature=0.8)
 SEED = 2026
-PATIENCE_SECONDS = 60.0
 
 
 async def demo_text(address: str, mode: Mode) -> list[int]:
@@ -32,29 +29,14 @@ async def demo_text(address: str, mode: Mode) -> list[int]:
         return [token_id async for chunk in client.generate(asked) for token_id in chunk.token_ids]
 
 
-async def bring_up(local: LocalCompose, name: str, healthy: dict[str, asyncio.Event], after: list[str]) -> None:
-    for other in after:
-        await healthy[other].wait()
-    local.start(name)
-    while not await asyncio.to_thread(local.is_healthy, name):  # noqa: ASYNC110 - of another process
-        await asyncio.sleep(0.5)
-    healthy[name].set()
-
-
 async def test_command_lines_and_health_checks_of_the_file_serve_the_demo_text(tmp_path: Path) -> None:
-    services = read_compose()
-    with local_compose(services, tmp_path) as local:
-        healthy = {name: asyncio.Event() for name in services}
-        async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as starting:
-            for name, service in services.items():
-                starting.create_task(bring_up(local, name, healthy, service.after))
+    with local_compose(LocalCompose(read_compose(), tmp_path)) as local:
+        await bring_up(local)
         gateway = f"{local.addresses['gateway']}:50051"
         text = await demo_text(gateway, Mode.OVERLAPPED)
         async with GatewayClient(gateway) as client:
             workers = {worker.worker_id: worker.healthy for worker in await client.workers()}
-        for process in reversed(local.processes.values()):
-            process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 30) == 0
+        await bring_down(local)
     assert workers == {"verifier": True, "draft": True, "ngram": True}
     async with LocalCluster(pair_topology(draft=None)) as cluster:
         expected = await demo_text(cluster.gateway_address, Mode.OFF)
