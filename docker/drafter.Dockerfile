@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 # A drafter: gRPC on 50053. Three targets; sizes: see docs/deploy.md.
-#   docker build -f docker/drafter.Dockerfile --target gpu -t paceline-drafter:gpu .      # kinds model and rag
-#   docker build -f docker/drafter.Dockerfile --target cpu -t paceline-drafter:cpu .      # likewise, on processors
-#   docker build -f docker/drafter.Dockerfile --target lookup -t paceline-drafter:lookup . # all other kinds, no torch
+#   docker build -f docker/drafter.Dockerfile --target gpu -t paceline-drafter:0.1.0-gpu .      # kinds model and rag
+#   docker build -f docker/drafter.Dockerfile --target cpu -t paceline-drafter:0.1.0-cpu .      # likewise, on processors
+#   docker build -f docker/drafter.Dockerfile --target lookup -t paceline-drafter:0.1.0-lookup . # all other kinds, no torch
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS tools

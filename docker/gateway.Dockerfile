@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # The gateway: gRPC on 50051, HTTP on 8000. Without torch; size: see docs/deploy.md.
-#   docker build -f docker/gateway.Dockerfile -t paceline-gateway .
+#   docker build -f docker/gateway.Dockerfile -t paceline-gateway:0.1.0 .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS tools

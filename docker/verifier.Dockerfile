@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # The verifier: gRPC on 50052. Two targets, for processors and for NVIDIA's GPUs; sizes: see docs/deploy.md.
-#   docker build -f docker/verifier.Dockerfile --target cpu -t paceline-verifier:cpu .
-#   docker build -f docker/verifier.Dockerfile --target gpu -t paceline-verifier:gpu .
+#   docker build -f docker/verifier.Dockerfile --target cpu -t paceline-verifier:0.1.0-cpu .
+#   docker build -f docker/verifier.Dockerfile --target gpu -t paceline-verifier:0.1.0-gpu .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS tools

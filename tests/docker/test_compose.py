@@ -72,6 +72,14 @@ def test_builds_are_of_files_and_stages_that_are_there() -> None:
     assert all((COMPOSE.parent / build["context"]).resolve() == ROOT for build in built)
 
 
+def test_images_are_called_by_version_and_target() -> None:
+    for service in read_compose().values():
+        if build := service.data.get("build"):
+            name, version = (service.image.labels[f"org.opencontainers.image.{key}"] for key in ("title", "version"))
+            target = f"-{build['target']}" if "target" in build else ""
+            assert service.data["image"] == f"{name}:{version}{target}"
+
+
 def test_names_that_are_dialled_are_services() -> None:
     services = read_compose()
     for service in services.values():
