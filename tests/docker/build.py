@@ -119,7 +119,7 @@ def _lay(folder: Path, below: tuple[Path, ...], image: Image) -> Layer:
     _mount("-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={changed},workdir={work}", root)
     for name in ("proc", "dev", "sys"):
         _mount("--rbind", f"/{name}", root / name)
-    Path(root / "root").chmod(0o755)  # the base's Python may lie there
+    (root / "root").chmod(0o755)  # the base's Python may lie there
     return Layer(root, (changed, *below), image)
 
 
@@ -131,8 +131,8 @@ def confined(layer: Layer) -> list[str]:
     """What a command is put behind to run as in a container."""
     user, group = layer.image.user.split(":")
     rights = [f"--reuid={user}", f"--regid={group}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
-    path = layer.image.environment["PATH"]
-    return ["chroot", str(layer.root), "setpriv", *rights, "env", f"PATH={path}"]
+    within = [f"--chdir={layer.image.directory}", f"PATH={layer.image.environment['PATH']}"]
+    return ["chroot", str(layer.root), "setpriv", *rights, "env", *within]
 
 
 def seal(layer: Layer) -> None:

@@ -68,18 +68,14 @@ class Service:
 
 
 def read_compose(file: Path = COMPOSE) -> dict[str, Service]:
-    """By name, each after those that it depends on."""
-    services: dict[str, Service] = {}
-    for name, data in yaml.safe_load(file.read_text())["services"].items():
-        build = data.get("build")
-        image = (
-            image_of(file.parent / build["context"] / build["dockerfile"], build.get("target", "")) if build else None
-        )
-        services[name] = Service(name, data, image or Image())
-    assert all(
-        list(services).index(other) < index for index, each in enumerate(services.values()) for other in each.after
-    )
-    return services
+    """By name."""
+    services = yaml.safe_load(file.read_text())["services"]
+    return {name: Service(name, data, _image(file.parent, data.get("build"))) for name, data in services.items()}
+
+
+def _image(folder: Path, build: Mapping[str, str] | None) -> Image:
+    """Of ours; of others we know nothing."""
+    return image_of(folder / build["context"] / build["dockerfile"], build.get("target", "")) if build else Image()
 
 
 class LocalCompose:
@@ -94,14 +90,9 @@ class LocalCompose:
     def start(self, name: str) -> None:
         service = self.services[name]
         environment = {key: self.here(name, value) for key, value in service.environment.items()}
+        command, there = self.placed(name, service.command), os.environ | environment
         with (self._folder / f"{name}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen(
-                self.placed(name, service.command),
-                env=os.environ | environment,
-                cwd=self._folder,
-                stdout=log,
-                stderr=log,
-            )
+            self.processes[name] = subprocess.Popen(command, env=there, cwd=self._folder, stdout=log, stderr=log)
 
     def is_healthy(self, name: str) -> bool:
         """What its health check says now."""
