@@ -9,7 +9,7 @@ ifeq ($(strip $(UV_FIND_LINKS)),)
 unexport UV_FIND_LINKS
 endif
 
-.PHONY: setup xgrammar demo check test soak format proto proto-drift lock clean
+.PHONY: setup xgrammar demo check test soak images format proto proto-drift lock clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,11 @@ test: check
 soak: $(STAMP)
 	PACELINE_SCHEDULES=1000 $(BIN)/pytest --timeout 1800 tests/services/test_chaos.py
 	PACELINE_FUZZ=20000 PACELINE_FUZZ_HTTP=10000 $(BIN)/pytest tests/services/test_fuzz.py tests/gateway/http/test_fuzz.py
+
+# Builds what docker/compose.yaml names, without a container engine, and serves a text from it; as root on Linux.
+# Where torch's builds for processors come from elsewhere: make images BUILD_ARGS=--build-arg=UV_TORCH_BACKEND=
+images: $(STAMP)
+	$(BIN)/python -m tests.docker.images $(BUILD_ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from paceline.cli.colours import Colours
@@ -15,8 +14,7 @@ from paceline.cli.fleet import fleet_topology
 from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
 from paceline.messages import Chunk, Completion, Generate
-from paceline.security.identity import Identity, Trust
-from paceline.speculation.fields import require
+from paceline.security.identity import Trust
 
 
 @dataclass(frozen=True)
@@ -26,16 +24,6 @@ class Gateway:
     address: str
     api_key: str | None = None
     trust: Trust | None = None
-
-
-def client_trust(ca: Path | None, certificate: Path | None, key: Path | None) -> Trust | None:
-    """Raises ``FieldError`` for files that do not go together; None: no TLS."""
-    both = (certificate is None) is (key is None)
-    require(both, "tls_key", key and str(key), "a key and its certificate (tls_cert), or neither")
-    require(certificate is None or ca is not None, "tls_ca", None, "an authority's certificates, with tls_cert")
-    for name, file in (("tls_ca", ca), ("tls_cert", certificate), ("tls_key", key)):
-        require(file is None or file.is_file(), name, file and str(file), "a file")
-    return Identity.of(certificate, key, ca) or (Trust(ca) if ca else None)
 
 
 async def run_generate(

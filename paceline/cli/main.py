@@ -17,7 +17,7 @@ from paceline import __version__
 from paceline.cli.certs import certs
 from paceline.cli.config import config
 from paceline.cli.keys import keys
-from paceline.errors import FieldError, PacelineError
+from paceline.errors import FieldError, PacelineError, Unavailable
 from paceline.process import run_async
 from paceline.speculation.fields import require
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
@@ -47,6 +47,11 @@ class ServiceName(Enum):
 
 Target = Annotated[str | None, typer.Option(help="Target checkpoint: a directory or a hub id; default: embedded.")]
 Draft = Annotated[str | None, typer.Option(help="Draft checkpoint, likewise; default: the embedded one, or none.")]
+TlsCa = Annotated[Path | None, typer.Option(help="TLS: whose certificates are believed.", envvar="PACELINE_TLS_CA")]
+TlsCertificate = Annotated[
+    Path | None, typer.Option(help="Our own, for a gateway without keys.", envvar="PACELINE_TLS_CERT")
+]
+TlsKey = Annotated[Path | None, typer.Option(help="The key of our certificate.", envvar="PACELINE_TLS_KEY")]
 
 
 @app.command()
@@ -67,19 +72,16 @@ def generate(
         str | None,
         typer.Option(help="For a gateway that asks for one.", envvar="PACELINE_API_KEY", show_default=False),
     ] = None,
-    tls_ca: Annotated[
-        Path | None, typer.Option(help="TLS: whose certificates are believed.", envvar="PACELINE_TLS_CA")
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="Our own, for a gateway without keys.", envvar="PACELINE_TLS_CERT")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="The key of our certificate.", envvar="PACELINE_TLS_KEY")] = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCertificate = None,
+    tls_key: TlsKey = None,
     target: Target = None,
     draft: Draft = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on one line instead of text.")] = False,
 ) -> None:
     """Continue PROMPT."""
-    from paceline.cli.generate import Gateway, client_trust, run_generate
+    from paceline.cli.generate import Gateway, run_generate
+    from paceline.cli.trust import client_trust
     from paceline.messages import Generate
 
     text = sys.stdin.read() if prompt == "-" else prompt
@@ -130,6 +132,26 @@ def serve(context: typer.Context, service: Annotated[ServiceName, typer.Argument
     """Serve one service in this process; what follows is handed to it (try: paceline serve verifier --help)."""
     module = service.value if service is ServiceName.GATEWAY else f"{service.value}_service"
     os.execv(sys.executable, [sys.executable, "-m", module, *context.args])  # noqa: S606 - no shell wanted
+
+
+@app.command()
+def probe(
+    address: Annotated[str, typer.Argument(help="HOST:PORT where a service serves gRPC.")],
+    timeout_seconds: Annotated[float, typer.Option(help="How long to wait for its answer.")] = 3.0,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCertificate = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Ask a service for its health: status 0 if it says SERVING, 1 if not."""
+    from paceline import rpc
+    from paceline.cli.trust import client_trust
+
+    def work() -> None:
+        trust = client_trust(tls_ca, tls_cert, tls_key)
+        if not run_async(rpc.is_serving(address, timeout_seconds, trust)):
+            raise Unavailable(f"{address} is not serving")
+
+    _run(work)
 
 
 @app.command()
