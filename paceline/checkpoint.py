@@ -19,19 +19,26 @@ FILES = (
 )  # fmt: skip
 """What is downloaded of a model; nothing in it is ever run."""
 TOKENIZER = "tokenizer.json"
+EMBEDDED = {f"embedded:{name}": Path(__file__).parent / "embedded" / name for name in ("target", "draft")}
+"""Names of the embedded pair that mean the same on every machine."""
+
+
+def located(reference: str) -> Path:
+    """Where a checkpoint lies, unless it is a hub id."""
+    return EMBEDDED.get(reference) or Path(reference)
 
 
 def check_reference(field: str, reference: str) -> None:
     """Raises ``FieldError`` unless this is a checkpoint directory or may be a hub id."""
-    directory = Path(reference)
+    directory = located(reference)
     right = (directory / "config.json").is_file() or (not directory.exists() and HUB_ID.fullmatch(reference))
     require(bool(right), field, reference, "a directory with a config.json, or a hub id such as Qwen/Qwen3-0.6B")
 
 
 def resolve(reference: str, files: Sequence[str] = FILES) -> Path:
     """The checkpoint's directory; a hub id is downloaded first unless the hub's cache has it. Takes its time."""
-    if Path(reference).is_dir():
-        return Path(reference)
+    if located(reference).is_dir():
+        return located(reference)
     from huggingface_hub import snapshot_download
 
     try:
@@ -43,7 +50,7 @@ def resolve(reference: str, files: Sequence[str] = FILES) -> Path:
 
 def resolve_tokenizer(reference: str) -> Path:
     """The directory of a checkpoint's ``tokenizer.json``, the only file that is downloaded of a hub id."""
-    known = Path(reference).is_dir() or HUB_ID.fullmatch(reference)
+    known = located(reference).is_dir() or HUB_ID.fullmatch(reference)
     directory = resolve(reference, [TOKENIZER]) if known else Path(reference)
     require((directory / TOKENIZER).is_file(), "tokenizer", reference, f"a directory with a {TOKENIZER}, or a hub id")
     return directory
