@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,23 +18,20 @@ REDIS, COLLECTOR, DNS, HTTPS, SSH = 6379, 4317, 53, 443, 22
 
 @dataclass(frozen=True)
 class End:
-    """Who may dial or be dialled: a pod somewhere, or an address outside."""
+    """Who may dial or be dialled: a pod somewhere, or an address that is no pod's."""
 
     name: str
     namespace: str = ""
+    address: str = ""
     namespace_labels: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def is_address(self) -> bool:
-        return not self.namespace
 
 
 def elsewhere(name: str, namespace: str, labels: Labels, **namespace_labels: str) -> End:
     known = {"kubernetes.io/metadata.name": namespace} | {
         key.replace("__", "/"): value for key, value in namespace_labels.items()
     }
-    return End(name, namespace, tuple(known.items()), tuple(labels.items()))
+    return End(name, namespace, "", tuple(known.items()), tuple(labels.items()))
 
 
 OUTSIDE = (
@@ -43,17 +41,17 @@ OUTSIDE = (
     elsewhere("collector", "telemetry", {"app.kubernetes.io/name": "opentelemetry-collector"}),
     elsewhere("dns", "kube-system", {"k8s-app": "kube-dns"}),
     elsewhere("neighbour", NAMESPACE, {"app": "neighbour"}),
-    End("internet"),
+    End("internet", address="203.0.113.7"),
+    End("internet six", address="2001:db8::7"),
+    End("node's dns", address="169.254.20.10"),
+    End("metadata", address="169.254.169.254"),
+    End("next door", address="10.1.2.3"),
 )
 
 
 def inside(manifests: Manifests) -> list[End]:
     """A pod of each workload."""
-    ends = []
-    for workload in manifests.workloads:
-        labels = tuple(labels_of(workload).items())
-        ends.append(End(workload["metadata"]["name"], NAMESPACE, elsewhere("", NAMESPACE, {}).namespace_labels, labels))
-    return ends
+    return [elsewhere(each["metadata"]["name"], NAMESPACE, labels_of(each)) for each in manifests.workloads]
 
 
 def matches(selector: Object, labels: Labels) -> bool:
@@ -65,10 +63,20 @@ def matches(selector: Object, labels: Labels) -> bool:
     return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
+def is_within(address: str, blocks: Sequence[str], apart_from: Sequence[str]) -> bool:
+    there = ipaddress.ip_address(address)
+    taken, left_out = (
+        any(there in network for network in map(ipaddress.ip_network, some) if network.version == there.version)
+        for some in (blocks, apart_from)
+    )
+    return taken and not left_out
+
+
 def is_peer(peer: Object, end: End) -> bool:
     if "ipBlock" in peer:
-        return end.is_address
-    if end.is_address:
+        block = peer["ipBlock"]
+        return bool(end.address) and is_within(end.address, [block["cidr"]], block.get("except", []))
+    if end.address:
         return False
     if "namespaceSelector" in peer:
         here = matches(peer["namespaceSelector"], dict(end.namespace_labels))
@@ -132,8 +140,8 @@ def needed(manifests: Manifests) -> set[tuple[str, str, int]]:
         *((source, target, DRAFTER) for source in of["gateway"] for target in of["drafter"]),
         *((source, target, REDIS) for source in workers for target in of["redis"]),
         *((source, "collector", COLLECTOR) for source in workers),
-        *((source, "dns", DNS) for source in [*workers, *of["redis"]]),
-        *((source, "internet", HTTPS) for source in downloading),
+        *((source, dns, DNS) for source in [*workers, *of["redis"]] for dns in ("dns", "node's dns")),
+        *((source, target, HTTPS) for source in downloading for target in ("internet", "internet six")),
     }
 
 

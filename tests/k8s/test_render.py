@@ -16,6 +16,7 @@ from paceline.cluster.topology import parse_topology, read_topology
 from paceline.speculation.fields import FieldError
 from tests.k8s.conftest import many_pools
 from tests.k8s.manifests import K8S, build, labels_of, pod_of
+from tests.k8s.test_network import edges
 
 PLAIN = Rendering("../../k8s", "paceline:1")
 MINIMAL: dict[str, Any] = {
@@ -98,7 +99,8 @@ def test_the_same_topology_is_the_same_text() -> None:
     [
         ({"gateway": {"http": -1}}, "gateway.http = -1: expected a port"),
         ({"gateway": {"grpc": 0}}, "gateway.grpc = 0: expected a port"),
-        ({"redis": "redis://elsewhere/0"}, "expected embedded: the one of k8s/"),
+        ({"redis": "unix:///redis.sock"}, "redis = 'unix:///redis.sock': expected redis:// or rediss://"),
+        ({"redis": "rediss://me:hidden@elsewhere"}, "expected no password in manifests"),
         ({"tls": "certs"}, "tls = 'certs': expected null"),
         ({"verifiers": {"big": {"device": "cuda:1"}}}, "verifiers.big.device = 'cuda:1': expected one of cpu, cuda"),
         ({"verifiers": {"big": {"accelerator": "H100"}}}, "verifiers.big.accelerator = 'H100': expected device: cuda"),
@@ -133,6 +135,21 @@ def test_what_kubernetes_cannot_do_is_refused_by_name(change: dict[str, Any], sa
     with pytest.raises(FieldError) as caught:
         render(parse_topology({**MINIMAL, **change}), PLAIN)
     assert says in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_another_redis_takes_the_place_of_ours(tmp_path: Path) -> None:
+    data = {**MINIMAL, "redis": "rediss://redis.example:6390/2"}
+    write(render(parse_topology(data), Rendering(source_from(tmp_path, K8S, []), "paceline:1")), tmp_path)
+    manifests = build(tmp_path)
+    assert not any("redis" in labels_of(each).values() for each in manifests.workloads)
+    assert not {"redis"} & {
+        name for kind in ("Service", "ServiceAccount", "NetworkPolicy") for name in manifests.names(kind)
+    }
+    assert not [name for name in manifests.names("ConfigMap") if name.startswith("redis")]
+    assert manifests.named("ConfigMap", "fleet")["data"] == {"REDIS_URL": "rediss://redis.example:6390/2"}
+    reached = {(source, port) for source, target, port in edges(manifests) if target == "internet"}
+    assert reached == {("gateway", 6390), ("verifier-big", 6390), ("drafter-small", 6390)}
 
 
 def test_names_of_pools_are_names_there() -> None:
@@ -188,4 +205,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert build(tmp_path / "out").workloads
     failed = subprocess.run([*command, "--with", "magic"], capture_output=True, text=True, check=False)
     assert failed.returncode == 2
-    assert "with = 'magic': expected one of api-keys, model-cache, monitoring, spot-drafters" in failed.stderr
+    assert (
+        "with = 'magic': expected one of api-keys, external-redis, model-cache, monitoring, spot-drafters"
+        in failed.stderr
+    )

@@ -6,17 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
+from paceline.cluster.kubernetes import redis
 from paceline.cluster.kubernetes.pools import DRAFTER, VERIFIER, Workload, workloads
 from paceline.cluster.kubernetes.refusals import check_renderable
 from paceline.cluster.topology import EMBEDDED, GatewayPool, Topology
 from paceline.speculation.fields import every_error, require
 
 HEADER = "# Written by 'paceline render kubernetes' from a topology; what is changed here is lost the next time.\n"
-KUSTOMIZATION = "kustomization.yaml"
+KUSTOMIZATION, GATEWAY = "kustomization.yaml", "gateway.yaml"
+REDIS_URL, REDIS_POLICY = "redis-url.yaml", "redis-policy.yaml"
 PLACES = ("*.yaml", f"{VERIFIER}-*/*.yaml", f"{DRAFTER}-*/*.yaml")
 """Where an overlay has files."""
 API_KEYS, MODEL_CACHE = "api-keys", "model-cache"
@@ -51,18 +53,9 @@ def render(topology: Topology, rendering: Rendering) -> Files:
     topology = topology if topology.redis is not None else replace(topology, redis=EMBEDDED)  # there always is one
     check_renderable(topology)
     pools = list(workloads(topology))
-    components = sorted({*rendering.components, *_needed(topology, pools)})
-    files = {
-        KUSTOMIZATION: {
-            **_head(),
-            "namespace": "paceline",
-            "resources": [f"{rendering.source}/base", *(pool.full_name for pool in pools)],
-            "components": [f"{rendering.source}/components/{name}" for name in components],
-            "patches": [{"path": "gateway.yaml"}],
-            "images": [_image(rendering, "gateway")],
-        },
-        "gateway.yaml": _gateway(topology.gateway),
-    }
+    files = {KUSTOMIZATION: _kustomization(topology, rendering, pools), GATEWAY: _gateway(topology.gateway)}
+    if _is_outside(topology.redis):
+        files |= {REDIS_URL: redis.url_patch(topology.redis), REDIS_POLICY: redis.policy(topology.redis)}
     texts = {PurePosixPath(name): _text(data) for name, data in files.items()}
     for pool in pools:
         texts |= {PurePosixPath(pool.full_name) / name: text for name, text in _pool(pool, rendering).items()}
@@ -97,10 +90,27 @@ def source_from(directory: Path, source: Path, components: Sequence[str]) -> str
     return PurePosixPath(os.path.relpath(source.resolve(), directory.resolve())).as_posix()
 
 
-def _needed(topology: Topology, pools: Sequence[Workload]) -> list[str]:
-    """The components without which the topology would not run."""
-    needed = {API_KEYS: bool(topology.gateway.api_keys), MODEL_CACHE: any(pool.needs_volume for pool in pools)}
-    return [name for name, is_needed in needed.items() if is_needed]
+def _kustomization(topology: Topology, rendering: Rendering, pools: Sequence[Workload]) -> dict[str, Any]:
+    outside = _is_outside(topology.redis)
+    components = {
+        API_KEYS: bool(topology.gateway.api_keys),
+        MODEL_CACHE: any(pool.needs_volume for pool in pools),
+        redis.COMPONENT: outside,
+    }
+    chosen = sorted({*rendering.components, *(name for name, is_needed in components.items() if is_needed)})
+    resources = [f"{rendering.source}/base", *(pool.full_name for pool in pools)]
+    return {
+        **_head(),
+        "namespace": "paceline",
+        "resources": [*resources, *([REDIS_POLICY] if outside else [])],
+        "components": [f"{rendering.source}/components/{name}" for name in chosen],
+        "patches": [{"path": GATEWAY}, *([{"path": REDIS_URL}] if outside else [])],
+        "images": [_image(rendering, "gateway")],
+    }
+
+
+def _is_outside(url: str | None) -> TypeGuard[str]:
+    return url not in (None, EMBEDDED)
 
 
 def _pool(pool: Workload, rendering: Rendering) -> dict[str, str]:

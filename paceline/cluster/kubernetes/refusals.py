@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from paceline.checkpoint import EMBEDDED as EMBEDDED_PAIR
 from paceline.checkpoint import HUB_ID
 from paceline.cluster.kubernetes.accelerators import PRODUCTS, products
+from paceline.cluster.kubernetes.redis import check_outside
 from paceline.cluster.local import verifiers_name
 from paceline.cluster.topology import EMBEDDED, PORTS, DrafterPool, Topology, VerifierPool
 from paceline.speculation.fields import Checks, every_error
@@ -44,10 +45,8 @@ def _check_fleet(checks: Checks, topology: Topology) -> None:
     for key in PORTS:
         port = getattr(topology.gateway, key)
         checks.require(port > 0, f"gateway.{key}", port, "a port: on Kubernetes both have a fixed one")
-    checks.require(
-        topology.redis in (None, EMBEDDED), "redis", topology.redis,
-        f"{EMBEDDED}: the one of k8s/; another one's URL belongs in the Secret redis (k8s/README.md)",
-    )  # fmt: skip
+    if topology.redis not in (None, EMBEDDED):
+        check_outside(checks, topology.redis)
     checks.require(topology.tls is None, "tls", topology.tls, "null: not on Kubernetes yet (k8s/README.md)")
 
 
