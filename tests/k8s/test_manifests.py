@@ -88,6 +88,11 @@ def test_services_lead_to_named_ports(manifests: Manifests) -> None:
             assert port_of(pod_of(workload)["containers"][0], endpoint["port"])
 
 
+def test_the_base_needs_no_overlay_for_that() -> None:
+    """Overlays give the gateway ports of their own."""
+    test_services_lead_to_named_ports(build(K8S / "base"))
+
+
 PROBES = {"gateway": "httpGet", "verifier": "grpc", "drafter": "grpc", "redis": "tcpSocket"}
 
 

@@ -158,6 +158,13 @@ def test_names_of_pools_are_names_there() -> None:
         render(parse_topology(data), PLAIN)
 
 
+def test_verifiers_of_a_shared_pool_have_names_of_their_own() -> None:
+    pools = (("a", "big"), ("b", "big"), ("c", "big-a"))
+    models = [{"id": id_, "target": "a/b", "verifiers": verifiers} for id_, verifiers in pools]
+    with pytest.raises(FieldError, match=r"models\.a\.id = 'big-a': expected a name that no other"):
+        render(parse_topology({**MINIMAL, "models": models, "verifiers": {"big": {}, "big-a": {}}}), PLAIN)
+
+
 def test_every_refusal_is_said_at_once() -> None:
     data = {**MINIMAL, "tls": "certs", "gateway": {"http": -1, "grpc": 0}}
     with pytest.raises(FieldError) as caught:

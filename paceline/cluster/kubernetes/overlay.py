@@ -10,14 +10,15 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from paceline.cluster.kubernetes import redis
-from paceline.cluster.kubernetes.pools import DRAFTER, VERIFIER, Workload, workloads
+from paceline.cluster.announcing import DRAFTER, VERIFIER
+from paceline.cluster.kubernetes import outside
+from paceline.cluster.kubernetes.pools import Workload, workloads
 from paceline.cluster.kubernetes.refusals import check_renderable
 from paceline.cluster.topology import EMBEDDED, GatewayPool, Topology
 from paceline.speculation.fields import every_error, require
 
 HEADER = "# Written by 'paceline render kubernetes' from a topology; what is changed here is lost the next time.\n"
-KUSTOMIZATION, GATEWAY = "kustomization.yaml", "gateway.yaml"
+KUSTOMIZATION, GATEWAY_PATCH = "kustomization.yaml", "gateway.yaml"
 REDIS_URL, REDIS_POLICY = "redis-url.yaml", "redis-policy.yaml"
 PLACES = ("*.yaml", f"{VERIFIER}-*/*.yaml", f"{DRAFTER}-*/*.yaml")
 """Where an overlay has files."""
@@ -43,9 +44,8 @@ class Rendering:
 
     def __post_init__(self) -> None:
         name, _, tag = self.image.rpartition(":")
-        require(
-            bool(name and tag) and "/" not in tag, "image", self.image, "PREFIX:TAG, as registry.example/paceline:1"
-        )
+        right = bool(name and tag) and "/" not in tag
+        require(right, "image", self.image, "PREFIX:TAG, as registry.example/paceline:1.0")
 
 
 def render(topology: Topology, rendering: Rendering) -> Files:
@@ -53,9 +53,9 @@ def render(topology: Topology, rendering: Rendering) -> Files:
     topology = topology if topology.redis is not None else replace(topology, redis=EMBEDDED)  # there always is one
     check_renderable(topology)
     pools = list(workloads(topology))
-    files = {KUSTOMIZATION: _kustomization(topology, rendering, pools), GATEWAY: _gateway(topology.gateway)}
+    files = {KUSTOMIZATION: _kustomization(topology, rendering, pools), GATEWAY_PATCH: _gateway(topology.gateway)}
     if _is_outside(topology.redis):
-        files |= {REDIS_URL: redis.url_patch(topology.redis), REDIS_POLICY: redis.policy(topology.redis)}
+        files |= {REDIS_URL: outside.url_patch(topology.redis), REDIS_POLICY: outside.policy(topology.redis)}
     texts = {PurePosixPath(name): _text(data) for name, data in files.items()}
     for pool in pools:
         texts |= {PurePosixPath(pool.full_name) / name: text for name, text in _pool(pool, rendering).items()}
@@ -91,20 +91,20 @@ def source_from(directory: Path, source: Path, components: Sequence[str]) -> str
 
 
 def _kustomization(topology: Topology, rendering: Rendering, pools: Sequence[Workload]) -> dict[str, Any]:
-    outside = _is_outside(topology.redis)
+    elsewhere = _is_outside(topology.redis)
     components = {
         API_KEYS: bool(topology.gateway.api_keys),
         MODEL_CACHE: any(pool.needs_volume for pool in pools),
-        redis.COMPONENT: outside,
+        outside.COMPONENT: elsewhere,
     }
     chosen = sorted({*rendering.components, *(name for name, is_needed in components.items() if is_needed)})
     resources = [f"{rendering.source}/base", *(pool.full_name for pool in pools)]
     return {
         **_head(),
         "namespace": "paceline",
-        "resources": [*resources, *([REDIS_POLICY] if outside else [])],
+        "resources": [*resources, *([REDIS_POLICY] if elsewhere else [])],
         "components": [f"{rendering.source}/components/{name}" for name in chosen],
-        "patches": [{"path": GATEWAY}, *([{"path": REDIS_URL}] if outside else [])],
+        "patches": [{"path": GATEWAY_PATCH}, *([{"path": REDIS_URL}] if elsewhere else [])],
         "images": [_image(rendering, "gateway")],
     }
 

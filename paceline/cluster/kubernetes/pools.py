@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from paceline.cluster.announcing import DRAFTER, VERIFIER
 from paceline.cluster.kubernetes.accelerators import GPU, placement
 from paceline.cluster.kubernetes.refusals import is_downloaded, is_on_volume
 from paceline.cluster.local import FLEETS_DRAFTER_KEYS, FLEETS_VERIFIER_KEYS, set_values, verifiers_name
 from paceline.cluster.topology import MODEL_KINDS, DrafterPool, Topology, VerifierPool
 
-VERIFIER, DRAFTER = "verifier", "drafter"
 KINDS = {VERIFIER: "StatefulSet", DRAFTER: "Deployment"}
 GPU_RESOURCES = {
     VERIFIER: {"requests": {"cpu": "4", "memory": "32Gi"}, "limits": {"memory": "96Gi", GPU: 1}},

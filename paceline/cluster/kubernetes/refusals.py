@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from paceline.checkpoint import EMBEDDED as EMBEDDED_PAIR
 from paceline.checkpoint import HUB_ID
 from paceline.cluster.kubernetes.accelerators import PRODUCTS, products
-from paceline.cluster.kubernetes.redis import check_outside
+from paceline.cluster.kubernetes.outside import check_outside
 from paceline.cluster.local import verifiers_name
 from paceline.cluster.topology import EMBEDDED, PORTS, DrafterPool, Topology, VerifierPool
 from paceline.speculation.fields import Checks, every_error
@@ -24,11 +24,12 @@ def check_renderable(topology: Topology) -> None:
     """Raises ``FieldError`` or ``FieldErrors``, one for each key that has no meaning there."""
     with every_error() as checks:
         _check_fleet(checks, topology)
-        for model in topology.models:
+        names = [verifiers_name(topology, model) for model in topology.models]
+        for model, name in zip(topology.models, names, strict=True):
             _check_place(checks, f"models.{model.id}.target", model.target)
-            name = verifiers_name(topology, model)
             if name != model.verifiers:  # several models share the pool, each has verifiers of its own
                 _check_name(checks, f"models.{model.id}.id", name)
+            checks.require(names.count(name) == 1, f"models.{model.id}.id", name, "a name that no other verifiers have")
         for name, verifiers in topology.verifiers.items():
             _check_pool(checks, f"verifiers.{name}", name, verifiers)
         for name, drafters in topology.drafters.items():
