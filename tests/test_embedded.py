@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForCausalLM
 
-from paceline.embedded import TARGET
+from paceline.checkpoint import check_reference, resolve, resolve_tokenizer
+from paceline.embedded import DRAFT, TARGET
 
 
 def test_the_embedded_pair_is_what_its_readme_says() -> None:
@@ -17,3 +18,9 @@ def test_the_embedded_pair_is_what_its_readme_says() -> None:
         assert (model.dtype, model.config.max_position_embeddings) == (torch.bfloat16, 4096)
         total += sum(file.stat().st_size for file in (TARGET.parent / name).iterdir())
     assert total <= 25e6
+
+
+def test_the_pair_has_names_that_mean_the_same_everywhere() -> None:
+    for name, directory in (("embedded:target", TARGET), ("embedded:draft", DRAFT)):
+        check_reference("model", name)
+        assert resolve(name) == resolve_tokenizer(name) == directory

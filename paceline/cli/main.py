@@ -17,6 +17,7 @@ from paceline import __version__
 from paceline.cli.certs import certs
 from paceline.cli.config import config
 from paceline.cli.keys import keys
+from paceline.cli.render import render
 from paceline.errors import FieldError, PacelineError, Unavailable
 from paceline.process import run_async
 from paceline.speculation.fields import require
@@ -35,6 +36,7 @@ app.add_typer(datastore, name="datastore")
 app.add_typer(config, name="config")
 app.add_typer(keys, name="keys")
 app.add_typer(certs, name="certs")
+app.add_typer(render, name="render")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 

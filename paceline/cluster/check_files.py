@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from paceline.checkpoint import HUB_ID, TOKENIZER, check_reference, tokenizer_hash
+from paceline.checkpoint import HUB_ID, TOKENIZER, check_reference, located, tokenizer_hash
 from paceline.cluster.findings import Findings
 from paceline.cluster.topology import MODEL_KINDS, DrafterPool, ModelRoute, Sections
 from paceline.errors import FieldError
@@ -47,7 +47,7 @@ def _check_checkpoint(key: str, reference: str, findings: Findings) -> None:
     except FieldError as error:
         findings.errors.append(error)
         return
-    directory = Path(reference)
+    directory = located(reference)
     if not directory.is_dir():
         findings.warn(key, reference, _UNCHECKED)
         return
@@ -70,7 +70,7 @@ def _shards(directory: Path) -> list[str]:
 
 
 def _check_tokenizer(key: str, reference: str, findings: Findings) -> None:
-    if (Path(reference) / TOKENIZER).is_file():
+    if (located(reference) / TOKENIZER).is_file():
         return
     if not Path(reference).exists() and HUB_ID.fullmatch(reference):
         findings.warn(key, reference, _UNCHECKED)
@@ -100,7 +100,7 @@ def _check_vocabulary(key: str, pool: DrafterPool, model: ModelRoute, findings: 
         findings.warn(f"{key}.{given}", reference, f"has another {TOKENIZER} than models.{model.id}.target")
     if pool.kind in MODEL_KINDS and pool.model:
         target_size, size = (
-            _read_json(Path(of) / "config.json").get("vocab_size") for of in (model.target, pool.model)
+            _read_json(located(of) / "config.json").get("vocab_size") for of in (model.target, pool.model)
         )
         if isinstance(size, int) and isinstance(target_size, int) and size > target_size:
             says = f"has {size} tokens, models.{model.id}.target only {target_size}"
@@ -109,7 +109,7 @@ def _check_vocabulary(key: str, pool: DrafterPool, model: ModelRoute, findings: 
 
 def _vocabulary(reference: str) -> str:
     """Hash of the tokenizer; empty when it is not in a directory here."""
-    return tokenizer_hash(Path(reference)) if reference and Path(reference).is_dir() else ""
+    return tokenizer_hash(located(reference)) if reference and located(reference).is_dir() else ""
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from paceline import rpc
 from paceline.cluster.child import Reservation, Worker
@@ -312,10 +312,14 @@ def replica_names(name: str, replicas: int) -> list[str]:
 
 
 def _set_flags(pool: VerifierPool | DrafterPool, left_out: Collection[str]) -> list[str]:
+    return [word for name, value in set_values(pool, left_out).items() for word in (flag(name), str(value))]
+
+
+def set_values(pool: VerifierPool | DrafterPool, left_out: Collection[str]) -> dict[str, Any]:
     """What a pool sets; defaults are left to the service, so that its environment counts."""
     values = {item.name: getattr(pool, item.name) for item in dataclasses.fields(pool) if item.name not in left_out}
     defaults = {item.name: item.default for item in dataclasses.fields(pool)}
-    return [word for name, value in values.items() if value != defaults[name] for word in (flag(name), str(value))]
+    return {name: value for name, value in values.items() if value != defaults[name]}
 
 
 def _redis(url: str | None) -> list[str]:
