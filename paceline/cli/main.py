@@ -125,6 +125,9 @@ def up(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="On a Ray cluster: without TLS, on networks that nobody else is in.")
     ] = False,
+    autoscale: Annotated[
+        bool, typer.Option("--autoscale", help="On a Ray cluster: as many workers as 'paceline status' advises.")
+    ] = False,
 ) -> None:
     """Start a fleet as local processes and keep it until Ctrl-C, or on a Ray cluster until 'paceline down'."""
     from paceline.cli.fleet import fleet_topology
@@ -132,14 +135,15 @@ def up(
     from paceline.cluster.topology import Topology, emulated
 
     def fleet() -> Topology:
-        require(on is Place.RAY or not insecure, "insecure", insecure, "--on ray: others listen on loopback")
+        for name, given in (("insecure", insecure), ("autoscale", autoscale), ("address", address != "auto")):
+            require(on is Place.RAY or not given, name, given, "a fleet on a Ray cluster (--on ray)")
         there = emulated(fleet_topology(topology, target, draft), emulate_step_time, emulate_link)
         return there if redis is None else replace(there, redis=redis)
 
     if on is Place.RAY:
         from paceline.cli import ray
 
-        _run(lambda: ray.run_up(fleet(), address, insecure=insecure))
+        _run(lambda: ray.run_up(fleet(), address, insecure=insecure, autoscale=autoscale))
     else:
         _run(lambda: run_async(run_up(fleet())))
 

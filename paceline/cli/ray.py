@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # ray is imported by whoever needs it
 WATCH_SECONDS = 1.0
 
 
-def run_up(topology: Topology, address: str, *, insecure: bool) -> None:
+def run_up(topology: Topology, address: str, *, insecure: bool, autoscale: bool) -> None:
     """Starts a fleet, says how it comes up, and leaves it there."""
     fleet = _fleet()
     with fleet.connected(address):
-        fleet.up(topology, insecure=insecure)
+        fleet.up(topology, insecure=insecure, autoscale=autoscale)
         said: set[str] = set()
         rows: Sequence[WorkerStatus] = ()
         for rows in fleet.until_serving():
@@ -43,9 +43,12 @@ def run_status(address: str, *, watch: bool) -> None:
     fleet, console = _fleet(), Console()
     with fleet.connected(address):
         while True:
+            status = fleet.status()
             if watch:
                 console.clear()
-            console.print(table(fleet.status()))
+            console.print(table(status.workers))
+            for pool, replicas in status.advice.items():
+                console.print(f"advice: paceline scale {pool}={replicas}")
             if not watch:
                 return
             time.sleep(WATCH_SECONDS)

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from paceline.cluster.embedded_redis import check_embedded
 from paceline.cluster.ray import actors, supervisor
 from paceline.cluster.ray.host import node_address
-from paceline.cluster.ray.managed import GRACE_SECONDS, WorkerStatus
+from paceline.cluster.ray.managed import GRACE_SECONDS, FleetStatus, WorkerStatus
 from paceline.cluster.ray.needs import check_room
 from paceline.cluster.ray.own_redis import RedisPlace
 from paceline.cluster.ray.spec import workers_of
@@ -43,7 +43,7 @@ def connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def up(topology: Topology, *, insecure: bool) -> None:
+def up(topology: Topology, *, insecure: bool, autoscale: bool = False) -> None:
     """Starts a fleet that stays, once it is known that its workers have places. Raises ``FieldError`` and
     ``FailedPrecondition``."""
     _check(topology, insecure=insecure)
@@ -61,13 +61,13 @@ def up(topology: Topology, *, insecure: bool) -> None:
     options |= {"name": supervisor.NAME, "namespace": actors.NAMESPACE, "lifetime": "detached"}
     options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=place is None)
     actor: Any = ray.remote(supervisor.FleetSupervisor)
-    _answer(actor.options(**options).remote(topology, place, insecure=insecure).status.remote())
+    _answer(actor.options(**options).remote(topology, place, insecure=insecure, autoscale=autoscale).status.remote())
 
 
-def status() -> list[WorkerStatus]:
-    """Of all workers; raises ``NotFound`` where there is no fleet."""
-    rows: list[WorkerStatus] = _answer(_supervisor().status.remote())
-    return sorted(rows, key=lambda row: (row.role, row.name))
+def status() -> FleetStatus:
+    """Raises ``NotFound`` where there is no fleet."""
+    found: FleetStatus = _answer(_supervisor().status.remote())
+    return dataclasses.replace(found, workers=sorted(found.workers, key=lambda row: (row.role, row.name)))
 
 
 def scale(pool: str, replicas: int) -> None:
@@ -89,9 +89,9 @@ def down() -> None:
 def until_serving(patience_seconds: float = START_SECONDS) -> Iterator[Sequence[WorkerStatus]]:
     """Yields how all workers are whenever that has changed, at last that all serve; raises ``Unavailable`` if they do
     not in time."""
-    deadline, before = time.monotonic() + patience_seconds, list[WorkerStatus]()
+    deadline, before = time.monotonic() + patience_seconds, None
     while True:
-        rows = status()
+        rows = status().workers
         if rows != before:
             yield rows
         before = rows

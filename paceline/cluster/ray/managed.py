@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,14 @@ class WorkerStatus:
     @property
     def serves(self) -> bool:
         return self.phase == SERVING
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """What ``paceline status`` shows; ``advice`` are replicas by pool, where there should be others than there are."""
+
+    workers: Sequence[WorkerStatus]
+    advice: Mapping[str, int]
 
 
 class Managed:

