@@ -24,7 +24,7 @@ WATCH_SECONDS = 1.0
 def run_up(topology: Topology, address: str, *, insecure: bool, autoscale: bool) -> None:
     """Starts a fleet, says how it comes up, and leaves it there."""
     fleet = _fleet()
-    with fleet.connected(address):
+    with fleet.connected(address, show_logs=True):
         fleet.up(topology, insecure=insecure, autoscale=autoscale)
         said: set[str] = set()
         rows: Sequence[WorkerStatus] = ()

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paceline.cluster.embedded_redis import check_embedded
 from paceline.cluster.ray import actors, supervisor
 from paceline.cluster.ray.host import node_address
-from paceline.cluster.ray.managed import GRACE_SECONDS, FleetStatus, WorkerStatus
+from paceline.cluster.ray.managed import GRACE_SECONDS, FleetStatus, WorkerStatus, reason
 from paceline.cluster.ray.needs import check_room
 from paceline.cluster.ray.own_redis import RedisPlace
 from paceline.cluster.ray.spec import workers_of
@@ -31,10 +31,13 @@ TURN_SECONDS = 0.25
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
-    """Inside, Ray's cluster at ``address`` (``auto``: the one of this machine) is there. Raises ``Unavailable``."""
+def connected(address: str, *, show_logs: bool = False) -> Iterator[None]:
+    """Inside, Ray's cluster at ``address`` (``auto``: the one of this machine) is there. Raises ``Unavailable``.
+
+    ``show_logs``: of the workers that are started meanwhile.
+    """
     try:
-        ray.init(address=address, namespace=actors.NAMESPACE, logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(address=address, namespace=actors.NAMESPACE, logging_level=logging.WARNING, log_to_driver=show_logs)
     except (ConnectionError, RuntimeError) as error:
         raise Unavailable(f"no Ray cluster at {address} ('ray start --head' starts one): {error}") from None
     try:
@@ -128,5 +131,7 @@ def _answer(reference: Any) -> Any:
         return ray.get(reference, timeout=ANSWER_SECONDS)
     except RayTaskError as error:
         raise error.cause from None
+    except RayActorError as error:
+        raise Unavailable(f"the supervisor is not there: {reason(error)}") from None
     except GetTimeoutError:
         raise Unavailable(f"the supervisor does not answer within {ANSWER_SECONDS:.0f} s") from None

@@ -73,7 +73,7 @@ class WorkerHost:
     def state(self) -> HostState:
         """How it is now."""
         role = role_of(self._spec.module)
-        serves = self._phase != DRAINING and asyncio.run(rpc.is_serving(self._address, trust=self._trust, role=role))
+        serves = self._phase == STARTING and asyncio.run(rpc.is_serving(self._address, trust=self._trust, role=role))
         phase = SERVING if serves else self._phase
         return HostState(phase, self._address, self._http_address, self._node, os.getpid(), self._started_at)
 
@@ -102,6 +102,7 @@ class WorkerHost:
         status = self._child.process.wait()
         if self._phase == DRAINING:
             return
-        sys.stderr.write(f"{self._child.name} ended with status {status}; its actor is started again\n")
+        self._phase = f"ended with status {status}"
+        sys.stderr.write(f"{self._child.name} {self._phase}; its actor is started again\n")
         time.sleep(PAUSE_SECONDS)
         os._exit(1)

@@ -61,24 +61,28 @@ class Managed:
         self._phase = PLACING
         self._asked, self._asked_at = handle.state.remote(), time.monotonic()
         self._draining: Any | None = None
+        self._over_by = 0.0
         self.over = False
         """It will not come back by itself."""
 
     def look(self) -> None:
         """Takes an answer if there is one, and asks again."""
         if self._draining is not None:
-            self.over = self.over or _is_there(self._draining)
+            self.over = _is_there(self._draining) or time.monotonic() >= self._over_by
         elif _is_there(self._asked):
             self._take()
             self._asked, self._asked_at = self._handle.state.remote(), time.monotonic()
         elif time.monotonic() - self._asked_at > PLACE_SECONDS:
-            self._phase = LOST if self._state else f"waits for a node: {self.spec.needs}"
+            self._phase = f"{'no answer' if self._state else 'no place'}; needs {self.spec.needs}"
 
     def drain(self) -> None:
-        """Ends it once it has finished what it has in hand."""
-        if self._draining is None:
+        """Ends it once it has finished what it has in hand; to be called again and again, since one that has just been
+        started, or found, is heard first."""
+        waited = time.monotonic() - self._asked_at
+        if self._draining is None and (self._state or waited > PLACE_SECONDS):
             self._phase = DRAINING
             self._draining = self._handle.drain.remote(GRACE_SECONDS)
+            self._over_by = time.monotonic() + (GRACE_SECONDS + PLACE_SECONDS if self._state else 0.0)
 
     @property
     def drains(self) -> bool:
@@ -98,7 +102,7 @@ class Managed:
         try:
             state: HostState = ray.get(self._asked)
         except ActorDiedError as error:
-            self.over, self._phase = True, f"failed: {_reason(error)}"
+            self.over, self._phase = True, f"failed: {reason(error)}"
         except RayError:
             self._phase = LOST
         else:
@@ -110,7 +114,7 @@ def _is_there(reference: Any) -> bool:
     return bool(ray.wait([reference], timeout=0)[0])
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The last line that says something: Ray puts the cause, with its traceback, first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

