@@ -19,7 +19,8 @@ def test_lock_has_exact_versions_and_nothing_of_this_machine() -> None:
 
 def test_light_parts_import_neither_torch_nor_transformers_nor_ray() -> None:
     modules = (
-        "gateway.__main__, gateway.http.app, paceline.cli.main, paceline.cli.generate, paceline.cli.up, paceline.client"
+        "gateway.__main__, gateway.http.app, paceline.cli.main, paceline.cli.generate, paceline.cli.up,"
+        " paceline.client, paceline.cli.ray, paceline.cluster.ray.spec, paceline.cluster.advice"
     )
     modules += (
         ", drafter_service.__main__, drafter_service.drafters.ngram, drafter_service.drafters.suffix,"

@@ -41,6 +41,11 @@ app.add_typer(render, name="render")
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 
+class Place(Enum):
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class ServiceName(Enum):
     GATEWAY = "gateway"
     VERIFIER = "verifier"
@@ -54,6 +59,7 @@ TlsCertificate = Annotated[
     Path | None, typer.Option(help="Our own, for a gateway without keys.", envvar="PACELINE_TLS_CERT")
 ]
 TlsKey = Annotated[Path | None, typer.Option(help="The key of our certificate.", envvar="PACELINE_TLS_KEY")]
+RayAddress = Annotated[str, typer.Option(help="Of the Ray cluster, HOST:PORT; auto: the one that this machine is in.")]
 
 
 @app.command()
@@ -116,17 +122,64 @@ def up(
     emulate_link: Annotated[
         str, typer.Option(help="Experimental: drafters' wire to verifiers, as rtt=5ms,jitter=1ms,bandwidth=100mbps.")
     ] = "",
+    on: Annotated[
+        Place, typer.Option(help="This machine's processes, or a Ray cluster, where it stays.")
+    ] = Place.LOCAL,
+    address: RayAddress = "auto",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="On a Ray cluster: without TLS, on networks that nobody else is in.")
+    ] = False,
+    autoscale: Annotated[
+        bool, typer.Option("--autoscale", help="On a Ray cluster: as many workers as 'paceline status' advises.")
+    ] = False,
 ) -> None:
-    """Start a fleet as local processes and keep it until Ctrl-C."""
+    """Start a fleet as local processes and keep it until Ctrl-C, or on a Ray cluster until 'paceline down'."""
     from paceline.cli.fleet import fleet_topology
     from paceline.cli.up import run_up
     from paceline.cluster.topology import Topology, emulated
 
     def fleet() -> Topology:
+        for name, given in (("insecure", insecure), ("autoscale", autoscale), ("address", address != "auto")):
+            require(on is Place.RAY or not given, name, given, "a fleet on a Ray cluster (--on ray)")
         there = emulated(fleet_topology(topology, target, draft), emulate_step_time, emulate_link)
         return there if redis is None else replace(there, redis=redis)
 
-    _run(lambda: run_async(run_up(fleet())))
+    if on is Place.RAY:
+        from paceline.cli import ray
+
+        _run(lambda: ray.run_up(fleet(), address, insecure=insecure, autoscale=autoscale))
+    else:
+        _run(lambda: run_async(run_up(fleet())))
+
+
+@app.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Again each second, until Ctrl-C.")] = False,
+    address: RayAddress = "auto",
+) -> None:
+    """Show the workers of the fleet on a Ray cluster."""
+    from paceline.cli import ray
+
+    _run(lambda: ray.run_status(address, watch=watch))
+
+
+@app.command()
+def scale(
+    pool: Annotated[str, typer.Argument(metavar="POOL=N", help="As drafters.small=3, or gateway=2.")],
+    address: RayAddress = "auto",
+) -> None:
+    """Ask for N workers of a pool of the fleet on a Ray cluster; who is too many finishes what it has in hand."""
+    from paceline.cli import ray
+
+    _run(lambda: ray.run_scale(address, pool))
+
+
+@app.command()
+def down(address: RayAddress = "auto") -> None:
+    """Drain and end the fleet on a Ray cluster."""
+    from paceline.cli import ray
+
+    _run(lambda: ray.run_down(address))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})

@@ -17,10 +17,10 @@ _LOG_TAIL_LINES = 12
 class Reservation:
     """A free port, held before, between and after the processes that bind it, too (SO_REUSEPORT): nobody else can."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._socket.bind(("127.0.0.1", port))
+        self._socket.bind((host, port))
         self.port: int = self._socket.getsockname()[1]
 
     def release(self) -> None:

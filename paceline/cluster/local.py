@@ -36,8 +36,8 @@ START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 5.0
 REDIS = "redis"
 """Name of an embedded server among the workers."""
-FLEETS_VERIFIER_KEYS = ("replicas", "tensor_parallel_size", "accelerator", "price_per_hour")
-FLEETS_DRAFTER_KEYS = ("replicas", "accelerator", "snapshot")
+FLEETS_VERIFIER_KEYS = ("replicas", "tensor_parallel_size", "cpus", "accelerator", "price_per_hour")
+FLEETS_DRAFTER_KEYS = ("replicas", "cpus", "gpus", "accelerator", "snapshot")
 """Keys of pools that are no flags of their services."""
 
 
@@ -239,13 +239,14 @@ def _with_tls(spawn: Spawn, topology: Topology) -> Spawn:
         return spawn
 
     def spawn_with_tls(name: str, module: str, arguments: Sequence[str], port: int) -> str:
-        return spawn(name, module, [*arguments, *_tls(Path(directory), Party(role_of(module), name))], port)
+        return spawn(name, module, [*arguments, *tls_arguments(directory, module, name)], port)
 
     return spawn_with_tls
 
 
-def _tls(directory: Path, party: Party) -> list[str]:
-    identity = Identity.within(directory, party)
+def tls_arguments(directory: str, module: str, name: str) -> list[str]:
+    """Flags of a worker whose certificate lies in a fleet's folder of certificates."""
+    identity = Identity.within(Path(directory), Party(role_of(module), name))
     files = {"--tls-cert": identity.certificate, "--tls-key": identity.key, "--tls-ca": identity.ca}
     return [word for name, file in files.items() for word in (name, str(file))]
 
@@ -284,10 +285,11 @@ def drafter_arguments(
 
 
 def gateway_arguments(
-    verifiers: Sequence[str], drafters: Sequence[str], http_port: int, redis: str | None, name: str
+    verifiers: Sequence[str], drafters: Sequence[str], http_port: int | None, redis: str | None, name: str
 ) -> list[str]:
-    """Flags of a gateway."""
-    arguments = ["--verifiers", ",".join(verifiers), "--http-port", str(http_port), *_redis(redis), "--name", name]
+    """Flags of a gateway; ``http_port`` None: it is added later."""
+    arguments = ["--verifiers", ",".join(verifiers), *_redis(redis), "--name", name]
+    arguments += ["--http-port", str(http_port)] if http_port is not None else []
     return [*arguments, "--drafters", ",".join(drafters)] if drafters else arguments
 
 

@@ -79,6 +79,12 @@ return found
 logger = logging.getLogger(__name__)
 
 
+async def look(url: str, roles: Sequence[str]) -> list[Announcement]:
+    """Who is announced now; raises ``RedisError`` or ``OSError`` if nobody can tell."""
+    async with connect(url, PATIENCE_SECONDS) as redis:
+        return [Announcement.from_json(said) for said in await _list(redis, [_INDEX.format(role) for role in roles])]
+
+
 async def claim_incarnation(url: str, role: str, worker_id: str) -> int:
     """An incarnation newer than all before it of this name, who are fenced by it; by the clock if Redis is away."""
     now = time.time_ns()

@@ -23,13 +23,17 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True)
 class VerifierPool:
-    """Verifiers that hold one target."""
+    """Verifiers that hold one target.
+
+    ``cpus`` is what each one takes of a Ray cluster, beside one GPU per ``tensor_parallel_size`` on a ``cuda`` device.
+    """
 
     replicas: int = 1
     device: str = "cpu"
     dtype: str = "float32"
     numerics: str = "standard"
     tensor_parallel_size: int = 1
+    cpus: float = 1.0
     accelerator: str = ""
     price_per_hour: float = 0.0
     emulate_step_time: str = ""
@@ -38,7 +42,10 @@ class VerifierPool:
 
 @dataclass(frozen=True)
 class DrafterPool:
-    """Drafters of one kind."""
+    """Drafters of one kind.
+
+    ``cpus`` and, on a ``cuda`` device, ``gpus`` are what each one takes of a Ray cluster; several may share a GPU.
+    """
 
     kind: str
     model: str = ""
@@ -46,6 +53,8 @@ class DrafterPool:
     replicas: int = 1
     device: str = "cpu"
     dtype: str = "float32"
+    cpus: float = 1.0
+    gpus: float = 1.0
     accelerator: str = ""
     price_per_hour: float = 0.0
     emulate_step_time: str = ""
@@ -130,8 +139,12 @@ class Topology(Sections):
     def _check_pools(self, checks: Checks) -> None:
         for kind, pools in (("verifiers", self.verifiers), ("drafters", self.drafters)):
             for name, pool in pools.items():
-                for key in ("replicas", "price_per_hour"):
+                for key in ("replicas", "price_per_hour", "cpus"):
                     checks.require(getattr(pool, key) >= 0, f"{kind}.{name}.{key}", getattr(pool, key), "0 or more")
+        for name, drafters in self.drafters.items():
+            share = drafters.gpus
+            possible = 0 < share <= 1 or (share > 1 and share.is_integer())
+            checks.require(possible, f"drafters.{name}.gpus", share, "a share of one GPU, or a whole number of them")
         for name, verifiers in self.verifiers.items():
             size = verifiers.tensor_parallel_size
             if size != 1:

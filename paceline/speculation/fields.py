@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 MAX_SHOWN = 200
 """Characters of a value that an error repeats."""
@@ -16,6 +17,10 @@ class FieldError(ValueError):
     def __init__(self, field: str, value: object, expected: str) -> None:
         super().__init__(f"{field} = {shown(value)}: expected {expected}")
         self.field, self.value, self.expected = field, value, expected
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by what it was made from, to be raised in another process."""
+        return type(self), (self.field, self.value, self.expected)
 
     @property
     def errors(self) -> tuple[FieldError, ...]:
@@ -30,6 +35,9 @@ class FieldErrors(FieldError):
         super().__init__(errors[0].field, errors[0].value, errors[0].expected)
         self.args = ("\n".join(str(error) for error in errors),)
         self._errors = tuple(errors)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._errors,)
 
     @property
     def errors(self) -> tuple[FieldError, ...]:

