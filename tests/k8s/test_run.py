@@ -20,6 +20,7 @@ from tests.k8s.pods import Cluster
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OVERLAY = K8S / "overlays" / "local-cpu"
+PATIENCE_SECONDS = 20.0
 ASKED = Generate(
     text="def read_lines(path):",
     sampling=SamplingParameters(max_tokens=64, temperature=0.8),
@@ -53,8 +54,9 @@ async def say(address: str) -> tuple[str, Completion]:
 async def test_workers_are_found_by_the_names_of_their_pods(cluster: Cluster) -> None:
     wanted = {pod.name for component in ("verifier", "drafter") for pod in cluster.of_component(component)}
     async with GatewayClient(cluster.dial("gateway", "grpc")) as client:
-        while {worker.worker_id for worker in await client.workers() if worker.healthy} != wanted:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while {worker.worker_id for worker in await client.workers() if worker.healthy} != wanted:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
 
 async def test_the_text_is_that_of_a_local_fleet(cluster: Cluster) -> None:
