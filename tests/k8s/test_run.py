@@ -60,8 +60,11 @@ async def test_workers_are_found_by_the_names_of_their_pods(cluster: Cluster) ->
 
 
 async def test_the_text_is_that_of_a_local_fleet(cluster: Cluster) -> None:
-    text, completion = await say(cluster.dial("gateway", "grpc"))
-    assert completion.usage.completion_tokens == 64
+    for _ in range(20):  # the first text may be over before a drafter has joined
+        text, completion = await say(cluster.dial("gateway", "grpc"))
+        assert completion.usage.completion_tokens == 64
+        if completion.overlap.accepted_nodes:
+            break
     assert completion.overlap.accepted_nodes > 0, "drafters had their part in it"
     async with LocalCluster(read_topology(OVERLAY / "topology.yaml")) as local:
         expected, _ = await say(local.gateway_address)
