@@ -133,8 +133,9 @@ class Running:
             event = await self._next()
 
     def _told_before(self, last: SessionEvent, tokens: list[Token]) -> Chunk:
-        """The last chunk of an answer that had ended before it was resumed."""
-        if last.finish_reason is FinishReason.ERROR:
+        """The last chunk of an answer that had ended before it was resumed; what failed beyond a stop string takes
+        nothing away."""
+        if last.finish_reason is FinishReason.ERROR and not self.teller.stopped:
             raise TargetFailed(last.detail)
         self._overlap = last.overlap or self._overlap
         return self._ending(replace(last, committed=None), tokens)

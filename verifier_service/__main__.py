@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from paceline import process
 from paceline.cluster.announcing import VERIFIER, Announcement, announced, claim
@@ -13,60 +14,33 @@ from paceline.security.settings import identity_of
 from paceline.settings import parse
 from verifier_service.config import VerifierConfig
 
+if TYPE_CHECKING:  # torch and grpc are imported once the settings are known to be right
+    from paceline.loop import DeviceLoop
+    from paceline.rpc import Server
+    from verifier_service.loading import Target
+    from verifier_service.service import Verifier
+    from verifier_service.servicer import VerifierServicer
+
 logger = logging.getLogger("verifier_service")
 
 
 async def serve(config: VerifierConfig, stop: process.Stop) -> None:
     """Loads the model, runs its first forwards, then listens and says SERVING for as long as steps go on."""
-    from paceline import wire
-    from paceline.emulation import SyntheticAcceptance
     from paceline.loop import DeviceLoop
-    from paceline.messages import VerifierDescription
-    from paceline.rpc import Server
     from verifier_service.loading import load_target
-    from verifier_service.service import Verifier
-    from verifier_service.servicer import VerifierServicer
-    from verifier_service.table import Limits
 
-    started, incarnation, failure = time.monotonic(), time.time_ns(), process.Failure(stop)
+    started, failure = time.monotonic(), process.Failure(stop)
     target = await asyncio.to_thread(load_target, config)
-    limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
-    synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
-    verifier = Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic, compiler=target.compiler)
-
-    incarnation = await claim(config.redis, VERIFIER, config.name)
-
-    def describe() -> VerifierDescription:
-        return VerifierDescription(
-            config.name,
-            target.info,
-            target.fingerprint,
-            config.max_sessions,
-            *verifier.load(),
-            incarnation=incarnation,
-        )
-
+    verifier = _verifier(config, target)
     steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
-
-    def stalled() -> bool:
-        return steps.stalled_seconds >= config.stall_seconds
-
-    server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent, identity=identity_of(config))
-    servicer = VerifierServicer(verifier, describe, target.tokenizer, stalled)
-    wire.add_verifier(servicer, server.server)
+    incarnation = await claim(config.redis, VERIFIER, config.name)
+    server, servicer = _server(config, target, verifier, steps, incarnation)
     steps.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
-    await server.ready(lambda: not stalled())
-    logger.info(
-        "%s serves %s on %s:%d after %.1f s",
-        config.name,
-        target.info.name,
-        config.host,
-        port,
-        time.monotonic() - started,
-    )
-    address = config.advertise or f"{config.host}:{port}"
-    said = Announcement(config.name, VERIFIER, address, incarnation, target.info.name)
+    await server.ready(lambda: steps.stalled_seconds < config.stall_seconds)
+    took, model = time.monotonic() - started, target.info.name
+    logger.info("%s serves %s on %s:%d after %.1f s", config.name, model, config.host, port, took)
+    said = Announcement(config.name, VERIFIER, config.advertise or f"{config.host}:{port}", incarnation, model)
     async with announced(config.redis, said, failure.report):
         await stop.wait()
     await server.drain()
@@ -76,6 +50,39 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
     await server.stop()
     await asyncio.to_thread(steps.stop)
     failure.check()
+
+
+def _verifier(config: VerifierConfig, target: Target) -> Verifier:
+    from paceline.emulation import SyntheticAcceptance
+    from verifier_service.service import Verifier
+    from verifier_service.table import Limits
+
+    limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
+    synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
+    return Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic, compiler=target.compiler)
+
+
+def _server(
+    config: VerifierConfig, target: Target, verifier: Verifier, steps: DeviceLoop, incarnation: int
+) -> tuple[Server, VerifierServicer]:
+    """Not listening yet."""
+    from paceline import wire
+    from paceline.messages import VerifierDescription
+    from paceline.rpc import Server
+    from verifier_service.servicer import VerifierServicer
+
+    def describe() -> VerifierDescription:
+        return VerifierDescription(
+            config.name, target.info, target.fingerprint, config.max_sessions, *verifier.load(),
+            incarnation=incarnation,
+        )  # fmt: skip
+
+    server = Server(["paceline.v1.VerifierService"], reserved=config.exit_with_parent, identity=identity_of(config))
+    servicer = VerifierServicer(
+        verifier, describe, target.tokenizer, stalled=lambda: steps.stalled_seconds >= config.stall_seconds
+    )
+    wire.add_verifier(servicer, server.server)
+    return server, servicer
 
 
 def main() -> int:

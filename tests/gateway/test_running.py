@@ -19,7 +19,8 @@ async def test_what_fails_beyond_a_stop_string_takes_nothing_away(beyond: str) -
     assert worker.codec is not None
     before, end, after = (worker.codec.encode(text) for text in ("x = 1", "STOP", "y"))
     asked = Generate(token_ids=PROMPT, sampling=SamplingParameters(), stop=("STOP",))
-    stream = Gateway([worker], []).generate(asked)
+    gateway = Gateway([worker], [])
+    stream = gateway.generate(asked)
 
     async def read() -> list[Chunk]:
         return [chunk async for chunk in stream]
@@ -45,4 +46,8 @@ async def test_what_fails_beyond_a_stop_string_takes_nothing_away(beyond: str) -
     assert done is not None
     assert (done.finish_reason, done.stop_reason) == (FinishReason.STOP, "STOP")
     assert done.usage.completion_tokens == len(before) + len(end)
+    again = [chunk async for chunk in gateway.resume(chunks[0].resume_token)]
+    assert "".join(chunk.text for chunk in again) == "x = 1"
+    assert again[-1].completion is not None
+    assert again[-1].completion.stop_reason == "STOP"
     await worker.close()
