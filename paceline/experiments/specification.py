@@ -14,7 +14,8 @@ PRICES = (LOW, MID, HIGH)
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """The large model. ``step_time`` names a table of ``data/step_times.csv``: milliseconds by rows of a step."""
+    """The large model. ``step_time`` names a table of ``data/step_times.csv``, milliseconds by rows of a step; empty:
+    the one of this model, card and ``tensor_parallel``."""
 
     model: str
     card: str
@@ -24,6 +25,8 @@ class TargetSpec:
     context_ms_per_1k: float = 0.0
     """What a step takes more for each 1,024 tokens of context, of all its sessions together."""
     replicas: int = 1
+    price_per_hour: float = 0.0
+    """Of one card, whether prices are low or high; 0: by the prices' file."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class DrafterSpec:
     """A pool of drafters of one kind.
 
     ``forward_ms`` is one growth for one session, ``per_session_ms`` what each further session in it costs; both 0: by
-    the table that ``step_time`` names. ``colocated``: on the target's own card, whose steps wait for its forwards.
+    the table that ``step_time`` names, or else the one of this model (a look-up's kind) and card. ``colocated``: on the
+    target's own card, whose steps wait for its forwards.
     """
 
     kind: str = "model"
@@ -46,6 +50,8 @@ class DrafterSpec:
     acceptance: str = ""
     """Names a profile of ``data/acceptance.csv``; empty: the workload's."""
     colocated: bool = False
+    price_per_hour: float = 0.0
+    """Of one card, whether prices are low or high; 0: by the prices' file."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,13 @@ class SloSpec:
 @dataclass(frozen=True)
 class Experiment:
     """Sections that fit together. ``sweep`` maps dotted keys, as ``network.round_trip_ms``, to the values they take;
-    all combinations are run."""
+    all combinations are run. ``prices`` is a file like ``data/prices.yaml``, for the cards that it names."""
 
     name: str
     target: TargetSpec
     about: str = ""
     seed: int = 1
+    prices: str = ""
     drafters: dict[str, DrafterSpec] = field(default_factory=dict)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     workload: WorkloadSpec = field(default_factory=WorkloadSpec)
