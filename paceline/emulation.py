@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from paceline.speculation.cost import CostCurve
 from paceline.speculation.fields import FieldError, require
 from paceline.speculation.noise import noise_hash, uniform
 from paceline.speculation.tree import Node, Selection
@@ -26,6 +27,12 @@ ItemT = TypeVar("ItemT")
 LOG_EVERY = 50
 SYNTHETIC = "synthetic acceptance"
 """What a verifier that accepts by rates says of its numerics."""
+PACE_HELP = (
+    "experimental: a forward takes at least so long, as 40ms,per_row=0.1ms or, by rows, 40ms,8=41ms,64=44ms; further "
+    "per_session, prompt_token (each; prompts' rows are then no others) and context (of 1,024 tokens)"
+)
+_PACES = ("per_row", "per_session", "prompt_token", "context")
+_SAID = re.compile(r"pace: (\d+) of (\d+) forwards were late, by ([\d.]+) of ([\d.]+) s")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
 _BANDWIDTH = re.compile(r"(\d+(?:\.\d+)?)(kbps|mbps|gbps)")
 _COIN = np.array([1 << 62], np.uint64)
@@ -36,34 +43,104 @@ _BITS = {"kbps": 1e3, "mbps": 1e6, "gbps": 1e9}
 
 @dataclass
 class Pace:
-    """How long a forward takes at least: ``seconds``, and so much more for each row after the first."""
+    """How long a forward takes at least: ``curve`` by its rows and sessions, in seconds.
 
-    seconds: float
-    per_row_seconds: float = 0.0
+    With ``prompt_token_seconds`` prompts' rows are not among those, but take so long each; each 1,024 tokens of context
+    of sessions that decode take ``context_seconds``.
+    """
+
+    curve: CostCurve
+    prompt_token_seconds: float | None = None
+    context_seconds: float = 0.0
     forwards: int = 0
     missed: int = 0
     """Forwards that took longer by themselves."""
+    asked_seconds: float = 0.0
+    late_seconds: float = 0.0
+    """Past the time that was asked for, of all forwards: computing that took longer, and waking up late."""
 
     @classmethod
     def parse(cls, text: str) -> Pace | None:
-        """``40ms`` or ``40ms,per_row=0.1ms``; nothing for an empty text."""
+        """``40ms``, ``40ms,per_row=0.1ms`` or, a table, ``40ms,8=41ms,64=44ms`` for so many rows; and ``per_session``
+        for each further session, ``prompt_token`` and ``context`` as above. Nothing for an empty text."""
         if not text:
             return None
         step, *more = text.split(",")
-        options = _options("emulate_step_time", more, ("per_row",))
-        per_row = options.get("per_row")
-        return cls(_seconds("emulate_step_time", step), _seconds("per_row", per_row) if per_row else 0.0)
+        rows = [word.partition("=")[0] for word in more if word[:1].isdigit()]
+        options = _options("emulate_step_time", more, (*_PACES, *rows))
+        points = [(1, _seconds("emulate_step_time", step))]
+        for name in rows:
+            right = name.isdigit() and int(name) > points[-1][0] and "per_row" not in options
+            require(right, "emulate_step_time", text, "rising numbers of rows from 2 on, without per_row")
+            points.append((int(name), _seconds("emulate_step_time", options[name])))
+        times = {name: _seconds(name, options[name]) for name in _PACES if name in options}
+        if "per_row" in times:
+            points.append((2, points[0][1] + times["per_row"]))
+        curve = CostCurve.measured(points, times.get("per_session", 0.0))
+        return cls(curve, times.get("prompt_token"), times.get("context", 0.0))
 
-    def hold(self, started: float, rows: int) -> None:
-        """Waits until a forward over ``rows`` that ``started`` on the performance counter is due."""
+    def seconds(self, rows: int, *, prompt_rows: int = 0, sessions: int = 1, context: int = 0) -> float:
+        """Of a forward over so many rows, and such of prompts, for ``sessions`` whose texts have ``context`` tokens."""
+        if self.prompt_token_seconds is None:
+            rows, prompt_rows = rows + prompt_rows, 0
+        step = self.curve(rows, max(1, sessions)) + self.context_seconds * context / 1024 if rows else 0.0
+        return step + prompt_rows * (self.prompt_token_seconds or 0.0)
+
+    def hold(self, started: float, rows: int, *, prompt_rows: int = 0, sessions: int = 1, context: int = 0) -> None:
+        """Waits until a forward that ``started`` on the performance counter is due."""
         self.forwards += 1
-        if self.forwards % LOG_EVERY == 0:
-            logger.info("pace: %d of %d forwards were late", self.missed, self.forwards)
-        left = started + self.seconds + self.per_row_seconds * (rows - 1) - time.perf_counter()
+        asked = self.seconds(rows, prompt_rows=prompt_rows, sessions=sessions, context=context)
+        due = started + asked
+        left = due - time.perf_counter()
         if left > 0:
             time.sleep(left)
         else:
             self.missed += 1
+        self.asked_seconds += asked
+        self.late_seconds += max(0.0, time.perf_counter() - due)
+        if self.forwards % LOG_EVERY == 0:
+            logger.info("pace: %s", self.said)
+
+    @property
+    def said(self) -> str:
+        """As services log it; ``Lateness.read`` understands it."""
+        return (
+            f"{self.missed} of {self.forwards} forwards were late, "
+            f"by {self.late_seconds:.4f} of {self.asked_seconds:.4f} s in all"
+        )
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """What a service has said of its pace so far."""
+
+    forwards: int = 0
+    missed: int = 0
+    asked_seconds: float = 0.0
+    late_seconds: float = 0.0
+
+    @classmethod
+    def read(cls, log: str) -> Lateness:
+        """The last of it; nothing yet: zeros."""
+        found = _SAID.findall(log)
+        if not found:
+            return cls()
+        missed, forwards, late, asked = found[-1]
+        return cls(int(forwards), int(missed), float(asked), float(late))
+
+    @property
+    def share(self) -> float:
+        """Of the forwards that missed their deadline."""
+        return self.missed / self.forwards if self.forwards else 0.0
+
+    def since(self, before: Lateness) -> Lateness:
+        """What has come to it since then."""
+        return Lateness(
+            self.forwards - before.forwards,
+            self.missed - before.missed,
+            self.asked_seconds - before.asked_seconds,
+            self.late_seconds - before.late_seconds,
+        )
 
 
 @dataclass
@@ -144,7 +221,7 @@ class SyntheticAcceptance:
         except ValueError:
             rates = ()
         right = bool(rates) and all(0 <= rate <= 1 for rate in rates)
-        require(right, field_, text, "probabilities from 0 to 1 by depth, as 0.8,0.6")
+        require(right, field_, text, "probabilities from 0 to 1 by depth, as 0.8,0.6, or text")
         return cls(rates)
 
     def choice(self, own: Callable[[int], int], selection: Selection, root: Node, key: int) -> Callable[[int], int]:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import Logits, ModelRunner
 from paceline.errors import FailedPrecondition, FieldError, PacelineError
 from paceline.messages import (
@@ -30,6 +29,7 @@ from paceline.messages import (
 )
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
+from paceline.synthetic import SyntheticChoices
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.grammar.masks import MaskThread
@@ -52,7 +52,7 @@ class Verifier:
         limits: Limits,
         cost: CostCurve = FREE,
         clock: Callable[[], float] = time.monotonic,
-        synthetic: SyntheticAcceptance | None = None,
+        synthetic: SyntheticChoices | None = None,
         compiler: GrammarCompiler | None = None,
     ) -> None:
         """``cost``: what steps of this runner cost, as ``warm_up`` has measured; ``synthetic``: experimental;
