@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,18 @@ def parse_experiment(data: Any, beside: Path) -> Experiment:
     """Checks every key, type and range, that all fits together, and the same of every combination that is swept."""
     reader = Reader()
     experiment = _located(_sections(reader, data), beside)
-    errors = [*reader.errors, *out_of_range(experiment)]
     sweep, wrong = _sweep(experiment, data.get("sweep") if isinstance(data, dict) else None, beside)
-    errors += wrong
-    noted = {error.field for error in errors}
-    errors += [error for error in _all_misfits(replace(experiment, sweep=sweep)) if error.field not in noted]
+    errors = _with(reader.errors, out_of_range(experiment))
+    errors = _with([*errors, *wrong], _all_misfits(replace(experiment, sweep=sweep)))
     if errors:
         raise errors[0] if len(errors) == 1 else FieldErrors(errors)
     return replace(experiment, sweep=sweep)
+
+
+def _with(noted: Sequence[FieldError], further: Iterable[FieldError]) -> list[FieldError]:
+    """All, but for those that follow from errors which are noted already, of the same value or of its whole section."""
+    fields = {error.field for error in noted}
+    return [*noted, *(error for error in further if not {error.field, error.field.rpartition(".")[0]} & fields)]
 
 
 def _sections(reader: Reader, data: Any) -> Experiment:
@@ -110,7 +113,7 @@ def _located(experiment: Experiment, beside: Path) -> Experiment:
         name: replace(pool, acceptance=_beside(pool.acceptance, beside)) for name, pool in experiment.drafters.items()
     }
     prices = str(beside / experiment.prices) if experiment.prices else ""
-    return dataclasses.replace(experiment, workload=workload, drafters=pools, prices=prices)
+    return replace(experiment, workload=workload, drafters=pools, prices=prices)
 
 
 def _beside(value: Any, folder: Path) -> Any:
