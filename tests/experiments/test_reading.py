@@ -125,7 +125,7 @@ def test_everything_wrong_is_said_at_once_and_once() -> None:
         network={"round_trip_ms": "near"},
         workload={"acceptance": "humanevl", "lengths": "long", "sessions": 0},
         slo={"tpot_ms": 0},
-        sweep={"network.rtt": [1], "workload.sessions": [2, 0, "x"], "drafters.a.replicas": []},
+        sweep={"network.rtt": [1], "workload.sessions": [2, 4, 0, "x"], "drafters.a.replicas": []},
         nmae="y",
     )
     assert set(found) == {

@@ -78,6 +78,8 @@ def test_a_run_does_not_predict_itself(run: PearlRun) -> None:
     before = prediction_of(run, OF_ONE_TARGET)
     faster = [replace(each, pearl=10 * each.pearl) if each.task == run.task else each for each in OF_ONE_TARGET]
     assert prediction_of(replace(run, pearl=10 * run.pearl), faster) == before
+    formula = pearl.closed_form(run, OF_ONE_TARGET)
+    assert pearl.closed_form(replace(run, pearl=10 * run.pearl), faster) == formula
     luckier = replace(run, mat=2 * run.mat)
     assert prediction_of(luckier, [luckier if each == run else each for each in OF_ONE_TARGET]) > 1.1 * before
 
