@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -85,8 +86,7 @@ class DraftSource:
         self.references.clear()
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A drafter's log P(accepted | parent accepted), and what its record makes of that."""
 
     said: float

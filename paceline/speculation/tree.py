@@ -99,7 +99,8 @@ class DraftTree:
         node.sources[source] = said
         node.owner = source
         parent.children[token_id] = node
-        self._count(node, 1)
+        self.size += 1
+        self.owned[source] += 1
         return node, True
 
     def advance(self, token_ids: Sequence[int]) -> list[Node]:
