@@ -27,6 +27,8 @@ ItemT = TypeVar("ItemT")
 LOG_EVERY = 50
 SYNTHETIC = "synthetic acceptance"
 """What a verifier that accepts by rates says of its numerics."""
+TIMERS_SECONDS = 1.5e-3
+"""How late an event loop's timer may be."""
 PACE_HELP = (
     "experimental: a forward takes at least so long, as 40ms,per_row=0.1ms or, by rows, 40ms,8=41ms,64=44ms; further "
     "per_session, prompt_token (each; prompts' rows are then no others) and context (of 1,024 tokens)"
@@ -181,20 +183,19 @@ class EmulatedLink:
 
     async def carry(self, source: AsyncIterator[ItemT], size: Callable[[ItemT], int]) -> AsyncIterator[ItemT]:
         """The items of ``source``, each when it arrives."""
-        loop = asyncio.get_running_loop()
         underway: asyncio.Queue[tuple[float, ItemT] | None] = asyncio.Queue()
 
         async def send() -> None:
             try:
                 async for item in source:
-                    underway.put_nowait((self.arrival(loop.time(), size(item)), item))
+                    underway.put_nowait((self.arrival(time.monotonic(), size(item)), item))
             finally:
                 underway.put_nowait(None)
 
         sending = asyncio.create_task(send())
         try:
             while (entry := await underway.get()) is not None:
-                await asyncio.sleep(max(0.0, entry[0] - loop.time()))
+                await _until(entry[0])
                 yield entry[1]
             await sending
         finally:
@@ -249,6 +250,12 @@ def _likeliest(row: int, selection: Selection, root: Node) -> Node | None:
         return nodes[row]
     below = (nodes[row - 1] if row else root).children
     return max(tuple(below.values()), key=lambda node: node.log_score, default=None)
+
+
+async def _until(when: float) -> None:
+    """On the monotonic clock. An event loop's timers are a millisecond fine: the rest is spent in short turns."""
+    while (left := when - time.monotonic()) > 0:  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(max(0.0, left - TIMERS_SECONDS))
 
 
 def _options(field_: str, parts: list[str], known: tuple[str, ...]) -> dict[str, str]:
