@@ -253,9 +253,13 @@ def _likeliest(row: int, selection: Selection, root: Node) -> Node | None:
 
 
 async def _until(when: float) -> None:
-    """On the monotonic clock. An event loop's timers are a millisecond fine: the rest is spent in short turns."""
-    while (left := when - time.monotonic()) > 0:  # noqa: ASYNC110 - there is no event to wait for
-        await asyncio.sleep(max(0.0, left - TIMERS_SECONDS))
+    """On the monotonic clock. An event loop's timers are a millisecond fine, a thread's sleep is finer."""
+    left = when - time.monotonic()
+    if left > TIMERS_SECONDS:
+        await asyncio.sleep(left - TIMERS_SECONDS)
+    left = when - time.monotonic()
+    if left > 0:
+        await asyncio.to_thread(time.sleep, left)
 
 
 def _options(field_: str, parts: list[str], known: tuple[str, ...]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from paceline.client import GatewayClient
 from paceline.cluster.topology import read_topology
 from paceline.errors import FieldError, PacelineError
 from paceline.experiments.live import comparison, showing
-from paceline.experiments.live.emulation import EMULATED, emulate, emulates
+from paceline.experiments.live.emulation import EMULATED, emulate
 from paceline.experiments.live.measurement import MEASURED, Measuring, Texts, check_sweep
 from paceline.experiments.reading import read_experiment
 from paceline.experiments.results import Row, System
@@ -34,7 +34,7 @@ WIDTH = 150
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Experiments in real time.")
 Specification = Annotated[Path, typer.Argument(help="A YAML file, as paceline/experiments/specs has them.")]
 Out = Annotated[Path | None, typer.Option(help="Write rows to this JSON file, after each configuration.")]
-Systems = Annotated[str, typer.Option(help="Only these, separated by commas: alone, colocated, trees, lookups.")]
+Systems = Annotated[str, typer.Option(help="Only these, separated by commas, as alone,trees.")]
 Told = Callable[[], None]
 Rows = AsyncIterator[list[Row]]
 
@@ -46,7 +46,7 @@ def emulate_(spec: Specification, out: Out = None, systems: Systems = "") -> Non
     def work() -> None:
         experiment, chosen, paid = _read(spec, systems, EMULATED)
         points = list(configurations(experiment))
-        runs = sum(one.workload.requests for _, one in points for name in chosen if emulates(name, one))
+        runs = len(chosen) * sum(one.workload.requests for _, one in points)
         process.run_async(_collect(experiment, out, runs, lambda told: emulate(points, paid, chosen, told)))
 
     _run(work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from paceline.bench.random_weights import TINY, write_random
@@ -15,7 +15,6 @@ from paceline.experiments.live.effort import Effort, Reading
 from paceline.experiments.live.figures import Figures
 from paceline.experiments.live.fleet import MODEL, topology
 from paceline.experiments.results import Instrument, Row, System
-from paceline.experiments.simulation.machines import Machines, Wire
 from paceline.experiments.simulation.systems import Arrangement, arrange
 from paceline.experiments.simulation.workload import Request, requests
 from paceline.experiments.specification import Experiment
@@ -25,9 +24,9 @@ from paceline.speculation.fields import require
 from paceline.speculation.noise import mix64
 from paceline.speculation.policy import NO_SCOPE, Mode, SpeculationParameters
 
-EMULATED = (System.TREES, System.ALONE, System.LOOKUPS, System.COLOCATED)
-"""Trees first: a verifier that has seen nothing yet is what the simulator has, too."""
-MODES = {System.ALONE: Mode.OFF, System.COLOCATED: Mode.LOCKSTEP}
+EMULATED = (System.TREES, System.ALONE, System.LOOKUPS)
+"""What the services are. Rivals are other programs, at their best lengths: our own drafting in turn would flatter us in
+their place. Trees first: a verifier that has seen nothing yet is what the simulator has, too."""
 LONGEST = 8192
 """Tokens of prompt and answer that the stand-in for the target takes."""
 WARM_UP_TOKENS = 16
@@ -42,14 +41,6 @@ class _Run:
     settings: Settings
     arrangement: Arrangement
 
-    @property
-    def machines(self) -> Machines:
-        """A co-located draft takes turns with its target, and its wire is none."""
-        found, draft = self.arrangement.machines, self.arrangement.draft
-        if self.arrangement.system is System.COLOCATED and draft is not None:
-            return replace(found, pools=(draft.pool,), wire=Wire(round_trip_ms=0.0))
-        return found
-
 
 async def emulate(
     configurations: Sequence[tuple[Settings, Experiment]],
@@ -63,20 +54,8 @@ async def emulate(
         for settings, experiment in configurations:
             _check(experiment)
             arranged = arrange(experiment, prices)
-            runs = [
-                _Run(experiment, settings, arranged[system])
-                for system in EMULATED
-                if system in systems and emulates(system, experiment)
-            ]
+            runs = [_Run(experiment, settings, arranged[system]) for system in EMULATED if system in systems]
             yield await _rows(runs, checkpoint, Path(directory), progress)
-
-
-def emulates(system: System, experiment: Experiment) -> bool:
-    """Draft and target on one card are in turn only with one session: with more, ours draft for one while another is
-    verified, which one card would not."""
-    workload, replicas = experiment.workload, experiment.target.replicas
-    alone = workload.requests_per_second == 0 and workload.sessions == 1 and replicas == 1
-    return system in EMULATED and (system is not System.COLOCATED or alone)
 
 
 async def _rows(runs: Sequence[_Run], checkpoint: Path, directory: Path, progress: Progress) -> list[Row]:
@@ -86,7 +65,7 @@ async def _rows(runs: Sequence[_Run], checkpoint: Path, directory: Path, progres
         first = waiting[0]
         together = [run for run in waiting if run is first or run.arrangement.system is System.ALONE]
         waiting = [run for run in waiting if run not in together]
-        fleet = topology(first.machines, checkpoint, directory)
+        fleet = topology(first.arrangement.machines, checkpoint, directory)
         async with LocalCluster(fleet) as cluster, GatewayClient(cluster.gateway_address) as client:
             await _warm_up(client, first)
             rows += [await _row(run, client, cluster, progress) for run in together]
@@ -97,7 +76,7 @@ async def _rows(runs: Sequence[_Run], checkpoint: Path, directory: Path, progres
 async def _row(run: _Run, client: GatewayClient, cluster: LocalCluster, progress: Progress) -> Row:
     experiment, arrangement = run.experiment, run.arrangement
     workload = experiment.workload
-    mode = MODES.get(arrangement.system, Mode.OVERLAPPED)
+    mode = Mode.OFF if arrangement.system is System.ALONE else Mode.OVERLAPPED
     speculation = SpeculationParameters(mode, cache_scope=NO_SCOPE)
     asking = Asking(client, speculation, experiment.seed, MODEL, progress)
     before = Reading.now(cluster.workers)
