@@ -3,6 +3,7 @@ is written with the engine's libraries."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -135,6 +136,7 @@ def _console() -> Console:
 
 def _run(work: Callable[[], None]) -> None:
     process.prepare()
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # it leaves nothing behind, either
     try:
         work()
     except FieldError as wrong:
