@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from gateway.admission import Admission, Bounds, Demand, Place, enter
 from gateway.archive import Archive
@@ -27,6 +28,7 @@ from paceline import wire
 from paceline.cluster.journal import Journal, MemoryJournal
 from paceline.errors import Draining, NotFound
 from paceline.messages import Chunk, Generate, JournaledSession, ModelInfo, OpenSession, Worker
+from paceline.telemetry import OFF, Telemetry, heard, valid_or_new
 
 Publish = Callable[[str, OpenSession, Sequence[int]], None]
 """Takes what a session said once it is over, with the hash of the tokenizer that it was said in; never waits."""
@@ -45,6 +47,7 @@ class Gateway:
         publish: Publish | None = None,
         journal: Journal | None = None,
         failover_seconds: float = FAILOVER_SECONDS,
+        telemetry: Telemetry = OFF,
     ) -> None:
         """``sessions_per_verifier``: that run at a time, at most; 0: as many as it says that it takes. ``journal``:
         None keeps sessions in memory. ``failover_seconds``: how long one waits for a verifier if there is none."""
@@ -54,7 +57,7 @@ class Gateway:
         self.fleet.watch(self._fleet_changed)
         self.journal = journal or MemoryJournal()
         self._archive = Archive(self.journal, self._taken)
-        self._publish = publish
+        self._publish, self.telemetry = publish, telemetry
         self._seats = Seats(self.fleet, Coordinator(self.drafters), failover_seconds)
         self._running: dict[str, Running] = {}
         self._door = Door()
@@ -165,6 +168,8 @@ class Gateway:
         def mailbox(tokens: int) -> Mailbox:
             return Mailbox(lambda added: self.admission.leave(place, tokens + added), reader, PATIENCE_SECONDS)
 
+        opening = replace(keeper.session.opening, traceparent=valid_or_new(heard()))
+        keeper.session = replace(keeper.session, opening=opening)  # it was traced elsewhere if it began elsewhere
         teller = Teller(keeper.session, codec, started, keeper.token)
         running = Running(keeper, teller, self._seats, mailbox, self.fleet.description)
         self._running[running.session_id] = running

@@ -19,7 +19,7 @@ export class SessionRecord {
   add(event) {
     if (event.type === "arrival") this.#arrival(event);
     else if (event.type === "step") this.#step(event);
-    else throw new Error(`type = ${event.type}: expected arrival or step`);
+    else if (!["placed", "phase"].includes(event.type)) throw new Error(`type = ${event.type}: expected arrival, step, placed or phase`);
   }
 
   /** What comes now is of the session as it was opened elsewhere. */
