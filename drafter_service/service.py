@@ -16,6 +16,7 @@ from typing import Protocol
 
 from drafter_service.drafters.base import DraftKind
 from drafter_service.session import DraftSession
+from drafter_service.tracing import DraftSpans
 from paceline.errors import Draining, FailedPrecondition, ResourceExhausted
 from paceline.messages import (
     Attach,
@@ -64,8 +65,8 @@ class _Listener:
 class Membership:
     """A session with the link it is drafted for and the gateway that watches it."""
 
-    def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer) -> None:
-        self.session, self.link, self.observer = session, link, observer
+    def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer, spans: DraftSpans) -> None:
+        self.session, self.link, self.observer, self.spans = session, link, observer, spans
         self.over = False
 
 
@@ -105,7 +106,7 @@ class Drafter:
         if self.attached_sessions >= self.max_sessions:
             raise ResourceExhausted(f"{self.drafter_id} drafts for {self.attached_sessions} sessions already")
         session = DraftSession(attach, self.vocabulary_size, self.max_context)
-        member = Membership(session, link, observer)
+        member = Membership(session, link, observer, DraftSpans(self.telemetry.tracer, attach, self.drafter_id))
         join = self._join(session)
         self.attached_sessions += 1
         with self.changed:
@@ -257,6 +258,7 @@ class Drafter:
         if self._newest.get(session.session_id) is member:
             del self._newest[session.session_id]
         member.over = True
+        member.spans.end(reason)
         self.attached_sessions -= 1
         member.observer(Detached(reason))
 
@@ -289,6 +291,7 @@ class Drafter:
             session.extend(joined.token_ids)
             self.kind.advance(session)
         session.joined, session.node_limit = True, joined.node_limit
+        member.spans.joined()
         member.observer(Attached(joined.node_limit))
 
     def _advance(self, verdict: Verdict, link: VerifierLink) -> None:
@@ -352,7 +355,8 @@ class Drafter:
             if columns is not None:
                 idle, busy = session.idle.take(), session.take_busy_seconds()
                 growth = session.take_growth(self._clock())
-                nodes.append(DraftNodes(session.session_id, epoch, columns, idle, busy, growth))
+                message = DraftNodes(session.session_id, epoch, columns, idle, busy, growth)
+                nodes.append(member.spans.sent(message))
         for link, nodes, rounds in updates.values():
             if nodes or rounds:
                 link.send(DraftUpdate(nodes=tuple(nodes), rounds=tuple(rounds)))

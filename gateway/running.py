@@ -19,6 +19,7 @@ from gateway.seats import Seat, Seats
 from gateway.stops import Token
 from gateway.telling import Teller
 from gateway.tokens import ResumeToken
+from gateway.tracing import OFF, Trace
 from paceline.emulation import SYNTHETIC
 from paceline.errors import DataLoss, PacelineError, TargetFailed, Unavailable
 from paceline.messages import (
@@ -59,6 +60,7 @@ class Running:
     """Makes one for a session that has so many tokens."""
     describe: Callable[[str], VerifierDescription | None]
     """Of the verifiers of a model, while the session is on none."""
+    trace: Trace = OFF
     committed: list[int] = field(default_factory=list)
     seat: Seat | None = None
     aborted: bool = False
@@ -92,10 +94,11 @@ class Running:
         if self.seat is not None:
             self.seat.events.fail(error)
 
-    def close(self) -> None:
-        """Nobody listens any more."""
+    def close(self, error: Exception | None = None) -> None:
+        """Nobody listens any more; ``error``: since it has failed."""
         if self.seat is not None:
-            self.seat.leave()
+            self.seat.leave(error)
+            self.seat = None
 
     # -- chunks --------------------------------------------------------------------------------------------------------
 
@@ -216,7 +219,7 @@ class Running:
             raise self._with_token(Unavailable(f"{lost}: {why}"))
         logger.warning("session %s goes on elsewhere after %d tokens: %s", self.session_id, len(self.committed), why)
         if self.seat is not None:
-            self.seat.leave()
+            self.seat.leave(why, str(why))
             self.seat = None
         self._overlap_before, self._overlap = self._overlap_before.plus(self._overlap), OverlapStatistics()
         if isinstance(why, _SentAway):
@@ -230,7 +233,7 @@ class Running:
         opening = replace(self.opening, epoch=self.keeper.epoch, token_ids=(*self.opening.token_ids, *self.committed))
         events, prediction = self.mailbox(len(self.committed)), self.keeper.session.prediction
         try:
-            self.seat = await self.seats.find(opening, prediction, events, self._wanted)
+            self.seat = await self.seats.find(opening, prediction, events, self._wanted, self.trace)
         except Unavailable as error:
             raise self._with_token(Unavailable(f"{because}{error}")) from error
         if self._interruption is not None:

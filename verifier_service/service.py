@@ -41,6 +41,7 @@ from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
 from verifier_service.switch import Switch
 from verifier_service.table import MAX_TAIL, Limits, SessionTable
+from verifier_service.tracing import trace
 
 
 class Verifier:
@@ -140,7 +141,9 @@ class Verifier:
             earlier.gateway.send([SessionEvent(name, earlier.epoch, rejected=rejection)])
 
     def _add(self, opening: OpenSession, gateway: GatewayLink, matcher: Matcher | None) -> None:
-        self._table.add(Session(opening, gateway, self.model, self._clock(), matcher, self.name))
+        session = Session(opening, gateway, self.model, self._clock(), matcher, self.name)
+        trace(session, self.telemetry.tracer, self._clock)
+        self._table.add(session)
         self._drafting.session_opened(opening.session_id)
 
     def _compiled(self, waiting: Opening, outcome: Matcher | FieldError | PacelineError) -> None:

@@ -11,6 +11,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 TRACEPARENT = "traceparent"
 """Name of the header and of the metadata that carry it."""
+Metadata = tuple[tuple[str, str], ...]
 _W3C = TraceContextTextMapPropagator()
 _heard: ContextVar[str] = ContextVar(TRACEPARENT, default="")
 
@@ -41,6 +42,12 @@ def valid_or_new(traceparent: str) -> str:
 def trace_id_of(traceparent: str) -> str:
     """Its 32 hexadecimal digits."""
     return traceparent.split("-")[1] if traceparent else ""
+
+
+def with_context(metadata: Metadata, traceparent: str = "") -> Metadata:
+    """Of a call that is about to be made, on behalf of the span that it is made in; or of ``traceparent``."""
+    said = traceparent or traceparent_of(get_current_span())
+    return (*metadata, (TRACEPARENT, said)) if said else metadata
 
 
 def link_to(traceparent: str) -> list[Link]:
