@@ -39,7 +39,7 @@ class SessionSpans:
         """``clock``: that of the events. The session has just been opened."""
         self._session, self._tracer = session, tracer
         self._parent = context_of(session.opening.traceparent)
-        self._unix_from = time.time_ns() - round(clock() * NANOSECONDS)
+        self._unix_from = _unix_from(clock)
         self._grown: dict[Node, dict[int, None]] = {}
         """Spans of the growths that live nodes come from, in their order."""
         self._steps = 0
@@ -116,3 +116,12 @@ class SessionSpans:
     def _unix(self, at: float) -> int:
         """Nanoseconds since 1970, of a time on the events' clock."""
         return self._unix_from + round(at * NANOSECONDS)
+
+
+def _unix_from(clock: Callable[[], float]) -> int:
+    """When the clock was 0, in nanoseconds since 1970; of several looks the one that was least disturbed."""
+    looks = []
+    for _ in range(3):
+        before, unix, after = clock(), time.time_ns(), clock()
+        looks.append((after - before, unix - round((before + after) / 2 * NANOSECONDS)))
+    return min(looks)[1]
