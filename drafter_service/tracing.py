@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from paceline.messages import Attach, DraftNodes
+from paceline.messages.sessions import is_sampled
 from paceline.telemetry import context_of
 
 NANOSECONDS = 1_000_000_000
@@ -25,7 +26,9 @@ class DraftSpans:
     def __init__(self, tracer: Tracer, attach: Attach, drafter_id: str) -> None:
         self._tracer, self._parent = tracer, context_of(attach.traceparent)
         self._about: dict[str, AttributeValue] = {"paceline.drafter": drafter_id, "paceline.epoch": attach.epoch}
-        self._span = tracer.start_span("draft", self._parent, SpanKind.SERVER, self._about)
+        self._span: Span = INVALID_SPAN
+        if is_sampled(attach.traceparent):
+            self._span = tracer.start_span("draft", self._parent, SpanKind.SERVER, self._about)
         self._growths = self._nodes = 0
 
     def joined(self) -> None:
