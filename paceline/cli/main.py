@@ -133,7 +133,10 @@ def up(
         bool, typer.Option("--autoscale", help="On a Ray cluster: as many workers as 'paceline status' advises.")
     ] = False,
 ) -> None:
-    """Start a fleet as local processes and keep it until Ctrl-C, or on a Ray cluster until 'paceline down'."""
+    """Start a fleet as local processes and keep it until Ctrl-C, or on a Ray cluster until 'paceline down'.
+
+    A fleet that runs there already becomes what the topology says: worker by worker, each drains first.
+    """
     from paceline.cli.fleet import fleet_topology
     from paceline.cli.up import run_up
     from paceline.cluster.topology import Topology, emulated
