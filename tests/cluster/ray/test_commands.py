@@ -123,9 +123,11 @@ def test_what_is_no_address_of_a_cluster_is_named(address: str) -> None:
 
 
 def test_where_nobody_listens_there_is_no_cluster() -> None:
-    port = Reservation().port
-    said = refusal(paceline("down", "--address", f"127.0.0.1:{port}"), FAILED)
-    assert f"no Ray cluster at 127.0.0.1:{port} ('ray start --head' starts one): " in said
+    nobody = Reservation()
+    address = f"127.0.0.1:{nobody.port}"
+    said = refusal(paceline("down", "--address", address), FAILED)
+    nobody.release()
+    assert f"no Ray cluster at {address} ('ray start --head' starts one): " in said
 
 
 @pytest.mark.parametrize("wanted", ["small", "small=", "small=-1", "small=two", "small=²"])
