@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from http.client import HTTPConnection
 
 import pytest
@@ -29,7 +30,7 @@ TOPOLOGY = Topology(
     },
     redis="redis://cache/0",
 )
-CAPACITY = {"big-0": 100.0, "big-1": 100.0}
+CAPACITY = dict.fromkeys(("verifier/big-0", "verifier/big-1", "drafter/small-0", "drafter/small-1"), 100.0)
 PLACES, ASKED = 2, 5
 PATIENCE_SECONDS = 40.0
 
@@ -66,15 +67,16 @@ def until(happened: Callable[[], bool]) -> None:
 
 
 def reading(sessions: float, steps: float = 0.0, waits: float = 0.0) -> Reading:
-    return Reading({"big-0": sessions / 2, "big-1": sessions / 2}, CAPACITY, {"m": 0.0}, steps, waits)
+    return Reading({"verifier/big-0": sessions / 2, "verifier/big-1": sessions / 2}, CAPACITY, {"m": 0.0}, steps, waits)
 
 
 def test_queues_and_seconds_of_gateways_add_up_and_sessions_are_the_same_ones(local: LocalCluster) -> None:
+    until(lambda: sum(read([fetch(local.topology, local.http_address)]).capacity.values()) == PLACES)
     with closing(ask(local.http_address, 8)) as connection:
         connection.getresponse().read()
     text = fetch(local.topology, local.http_address)
     one, two = read([text]), read([text, text])
-    assert one.capacity == {"big-0": 1.0, "big-1": 1.0}
+    assert one.capacity == {"verifier/big-0": 1.0, "verifier/big-1": 1.0}
     assert one.step_seconds >= 0.02
     assert (two.capacity, two.sessions) == (one.capacity, one.sessions)
     assert (two.step_seconds, two.wait_seconds) == (2 * one.step_seconds, 2 * one.wait_seconds)
@@ -88,6 +90,16 @@ def test_verifiers_follow_the_mean_of_the_readings() -> None:
 def test_drafters_follow_what_was_waited_since_the_first_reading() -> None:
     wanted = advise(TOPOLOGY, [reading(130, 100, 900), reading(130, 160, 940)])
     assert wanted == {"drafters.small": 4}
+
+
+@pytest.mark.parametrize(("late", "pool"), [("verifier/big-1", "verifiers.big"), ("drafter/small-1", "drafters.small")])
+def test_a_pool_does_not_grow_while_it_waits_for_its_workers(late: str, pool: str) -> None:
+    """Else it would grow the more the longer they take to start."""
+    readings = [reading(320, 100, 900), reading(320, 160, 940)]
+    assert advise(TOPOLOGY, readings).keys() == {"verifiers.big", "drafters.small"}
+    others = {key: of for key, of in CAPACITY.items() if key != late}
+    for capacity in (others, {**others, late: 0.0}):
+        assert pool not in advise(TOPOLOGY, [replace(readings[0], capacity=capacity), readings[1]])
 
 
 @pytest.mark.parametrize("last", [reading(130, 100, 900), reading(130, 5, 1)])
