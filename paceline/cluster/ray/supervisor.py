@@ -14,6 +14,7 @@ import ray
 from paceline.cluster.announcing import ROLES
 from paceline.cluster.ray import actors, memory
 from paceline.cluster.ray.advisor import Advisor
+from paceline.cluster.ray.host import DRAINING
 from paceline.cluster.ray.managed import OUTDATED, PLACE_SECONDS, PLACING, FleetStatus, Managed, WorkerStatus
 from paceline.cluster.ray.needs import check_room
 from paceline.cluster.ray.own_redis import OwnRedis, RedisPlace
@@ -163,8 +164,9 @@ class FleetSupervisor:
         wanted = self._wanted()
         for key, worker in self._workers.items():
             row = worker.status()
-            changes = row.serves and key in wanted and worker.spec != wanted[key]
-            yield dataclasses.replace(row, phase=OUTDATED) if changes else row
+            if row.serves and worker.spec != wanted.get(key):
+                row = dataclasses.replace(row, phase=OUTDATED if key in wanted else DRAINING)
+            yield row
         for key, spec in wanted.items():
             if key not in self._workers:
                 yield self._failures.get(key) or WorkerStatus(spec.name, spec.role, spec.pool, PLACING)

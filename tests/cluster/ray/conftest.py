@@ -11,12 +11,15 @@ import pytest
 
 from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
-from tests.cluster.ray.fleets import REQUEST, TOPOLOGY
+from tests.cluster.ray.fleets import REQUEST, TOPOLOGY, end_fleet
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
-    """The address of a Ray cluster with an H100 and an L4, as far as labels go."""
+    """The address of a Ray cluster with an H100 and an L4, as far as labels go.
+
+    A fleet on it is left for whoever comes next: who starts one has the one that is there become it.
+    """
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 4, "labels": _label("H100"), "include_dashboard": False}
@@ -24,6 +27,7 @@ def cluster() -> Iterator[str]:
     nodes.add_node(num_cpus=4, num_gpus=2, labels=_label("L4"))
     try:
         yield nodes.address
+        end_fleet(nodes.address)
     finally:
         nodes.shutdown()
 

