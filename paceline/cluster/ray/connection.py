@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 
 import ray
+from ray.exceptions import RayError
 
 from paceline.cluster.ray import actors
 from paceline.cluster.ray.managed import reason
@@ -29,7 +30,7 @@ def connected(address: str, *, show_logs: bool = False) -> Iterator[None]:
         _check(address)
     try:
         ray.init(address=address, namespace=actors.NAMESPACE, logging_level=logging.WARNING, log_to_driver=show_logs)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise _nobody(address, reason(error)) from None
     try:
         yield
