@@ -17,6 +17,7 @@ from paceline import __version__
 from paceline.cli.certs import certs
 from paceline.cli.config import config
 from paceline.cli.keys import keys
+from paceline.cli.place import Place
 from paceline.cli.render import render
 from paceline.errors import FieldError, PacelineError, Unavailable
 from paceline.process import run_async
@@ -39,11 +40,6 @@ app.add_typer(certs, name="certs")
 app.add_typer(render, name="render")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-
-
-class Place(Enum):
-    LOCAL = "local"
-    RAY = "ray"
 
 
 class ServiceName(Enum):
@@ -133,7 +129,10 @@ def up(
         bool, typer.Option("--autoscale", help="On a Ray cluster: as many workers as 'paceline status' advises.")
     ] = False,
 ) -> None:
-    """Start a fleet as local processes and keep it until Ctrl-C, or on a Ray cluster until 'paceline down'."""
+    """Start a fleet as local processes and keep it until Ctrl-C, or on a Ray cluster until 'paceline down'.
+
+    A fleet that runs there already becomes what the topology says: worker by worker, each drains first.
+    """
     from paceline.cli.fleet import fleet_topology
     from paceline.cli.up import run_up
     from paceline.cluster.topology import Topology, emulated

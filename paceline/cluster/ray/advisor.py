@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 class Advisor:
     """``look`` is to be called over and over; it waits between two readings."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_seconds: float = READ_SECONDS) -> None:
+        self._read_seconds = read_seconds
         self.advice: Mapping[str, int] = {}
         """Replicas by pool, where there should be others than there are."""
         self._readings = deque[Reading](maxlen=READINGS)
@@ -30,7 +31,7 @@ class Advisor:
 
     def look(self, topology: Topology, gateways: Sequence[str]) -> None:
         """``gateways`` by HTTP address."""
-        time.sleep(READ_SECONDS)
+        time.sleep(self._read_seconds)
         reading = _read(topology, gateways)
         if topology != self._of or reading is None:
             self._readings.clear()
