@@ -186,11 +186,12 @@ class Drafter:
         sessions = [member.session for member in self._growing()]
         if sessions:
             started = self._clock()
+            for session in sessions:
+                session.about_to_grow(started)
             self.kind.grow(sessions)
             share = (self._clock() - started) / len(sessions)
             for session in sessions:
                 session.busy_seconds += share
-                session.growing_since = started if session.growing_since is None else session.growing_since
         self._send()
         return bool(sessions or news)
 
