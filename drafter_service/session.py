@@ -93,7 +93,7 @@ class DraftSession:
 
     def about_to_grow(self, now: float) -> None:
         """A growth begins; one before it that brought nothing is forgotten."""
-        if not self._unsent:
+        if not self._unsent or self.growing_since is None:
             self.growing_since = now
 
     def take_growth(self, now: float) -> Growth | None:

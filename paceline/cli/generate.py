@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from paceline.security.identity import Trust
 from paceline.speculation.fields import require
 from paceline.speculation.policy import NO_SCOPE, Mode
 from paceline.timeline import check_ending, write_timeline
+from paceline.timeline.runs import drawn, drawn_in, repeatable
 
 WARMING_TOKENS = 24
 """Of the text that a fleet says first which was started for a timeline: connections are made, drafters join."""
@@ -63,14 +63,14 @@ async def run_generate(
     if drawing or (colours.on and not as_json):
         request = replace(request, speculation=replace(request.speculation, events=True))
     if drawing and drawing.against:
-        request = _repeatable(request)
+        request = repeatable(request)
     async with (
         _gateway(gateway, target, draft) as found,
         GatewayClient(found.address, found.api_key, found.trust) as client,
     ):
         if drawing and gateway is None:
             await _warm_up(client, request)
-        before = await _answer_in(client, request, drawing.against) if drawing and drawing.against else []
+        before = await drawn_in(client, request, drawing.against) if drawing and drawing.against else []
         chunks: list[Chunk] = []
         async for chunk in client.generate(request):
             chunks.append(chunk)
@@ -82,14 +82,8 @@ async def run_generate(
         print_end = json.dumps(summarize(chunks), ensure_ascii=False) if as_json else ""
         sys.stdout.write(print_end + "\n")
         if drawing:
-            write_timeline({"answers": [*before, *await _drawn(client, chunks)]}, drawing.file)
+            write_timeline({"answers": [*before, *await drawn(client, chunks)]}, drawing.file)
             sys.stderr.write(f"timeline: {drawing.file}\n")
-
-
-def _repeatable(request: Generate) -> Generate:
-    """With a seed, and apart from what else was said: the second run finds nothing of the first in the cache."""
-    seed = secrets.randbits(63) if request.seed is None else request.seed
-    return replace(request, seed=seed, speculation=replace(request.speculation, cache_scope=NO_SCOPE))
 
 
 async def _warm_up(client: GatewayClient, request: Generate) -> None:
@@ -99,19 +93,6 @@ async def _warm_up(client: GatewayClient, request: Generate) -> None:
         replace(request, sampling=replace(request.sampling, max_tokens=few), speculation=apart)
     ):
         pass
-
-
-async def _answer_in(client: GatewayClient, request: Generate, mode: Mode) -> list[dict[str, Any]]:
-    """What happened in the answer to the same request in another mode."""
-    other = replace(request, speculation=replace(request.speculation, mode=mode))
-    return await _drawn(client, [chunk async for chunk in client.generate(other)])
-
-
-async def _drawn(client: GatewayClient, chunks: list[Chunk]) -> list[dict[str, Any]]:
-    done = chunks[-1].completion
-    assert done is not None, "a stream that ends without an error ends with its completion"
-    answers: list[dict[str, Any]] = (await client.timeline(done.trace_id))["answers"]
-    return answers
 
 
 async def run_timeline(trace_id: str, gateway: Gateway, file: Path) -> None:

@@ -251,11 +251,14 @@ def demo(
     json: Annotated[Path | None, typer.Option(help="Also write every run as JSON to this file.")] = None,
     prompts: Annotated[int, typer.Option(help="How many of the ten code prompts.")] = 10,
     max_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 128,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Also draw the first prompt into this file, lockstep above overlapped.")
+    ] = None,
 ) -> None:
     """Show on ten code prompts that speculation changes the speed and not the text."""
     from paceline.bench.demo import run_demo
 
-    _run(lambda: run_demo(prompts, max_tokens, json))
+    _run(lambda: run_demo(prompts, max_tokens, json, timeline))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
