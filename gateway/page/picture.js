@@ -6,7 +6,7 @@ import { titleOf, visible } from "./words.js";
 
 export const PALETTE = 6;
 const AXIS = 20, TITLE = 26, BETWEEN = 12; // pixels
-const LABEL = 17, MARKS = 40, BAR = 9, BLOCK = 46, WORDS = 20, PHASE = 14;
+const LABEL = 17, MARKS = 40, BAR = 9, BLOCK = 46, LINES = 2, LINE = 16, WORDS = 4 + LINES * LINE, PHASE = 14;
 const HEIGHTS = { gateway: LABEL + PHASE + 4, drafter: LABEL + MARKS + BAR + 8, verifier: LABEL + BLOCK + WORDS };
 const PITCH = 8; // from mark to mark
 const NODE = 2; // height of a node where there is no room for marks
@@ -184,16 +184,21 @@ export class Picture {
     this.#emitted(step, x + 1, y + BLOCK + 13, width, text);
   }
 
-  /** As many of the tokens that a step emitted as there is room for, each with the line of who guessed it. */
+  /** The tokens that a step emitted, each with the line of who guessed it, on as many lines as there is room for; an
+   * ellipsis for those that are left. */
   #emitted(step, x, y, width, text) {
-    let left = width;
-    step.tokens.forEach((token, index) => {
-      if (left < PITCH) return;
-      const drafter = step.hits[index]?.drafters[0], tint = this.#tint(drafter), from = x + width - left;
-      const wide = this.pen.words(visible(text(token) ?? `#${token}`), from, y, tint, { font: MONO, room: left });
-      if (drafter !== undefined) this.pen.line(from, y + 3.5, from + wide, y + 3.5, tint, DASHES[this.slotOf(drafter)]);
-      left -= wide + 4;
-    });
+    let [at, line] = [0, 0];
+    for (const [index, token] of step.tokens.entries()) {
+      const word = visible(text(token) ?? `#${token}`), wide = this.pen.measure(word, MONO);
+      if (at && at + wide > width) {
+        if (line + 1 === LINES) return void this.pen.words("…", x + Math.min(at, width - PITCH), y + line * LINE, this.colours.muted, { font: MONO });
+        [at, line] = [0, line + 1];
+      }
+      const drafter = step.hits[index]?.drafters[0], tint = this.#tint(drafter), from = x + at, base = y + line * LINE;
+      const long = this.pen.words(word, from, base, tint, { font: MONO, room: width });
+      if (drafter !== undefined) this.pen.line(from, base + 3.5, from + long, base + 3.5, tint, DASHES[this.slotOf(drafter)]);
+      at += long + 3;
+    }
   }
 
   /** A frame for the item that is pointed at, and rings round its nodes where they were drafted or checked; round a node
