@@ -15,9 +15,11 @@ from paceline import process
 from paceline.cluster.announcing import DRAFTER, VERIFIER, Announcement, announced, claim
 from paceline.security.settings import identity_of
 from paceline.settings import parse
+from paceline.telemetry import telemetry_of
 
 if TYPE_CHECKING:
     from drafter_service.links import Links
+    from drafter_service.loading import Loaded
 
 logger = logging.getLogger("drafter_service")
 
@@ -35,6 +37,7 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
     failure = process.Failure(stop)
     loaded = await asyncio.to_thread(load_drafter, config)
     drafter = loaded.drafter
+    drafter.telemetry = telemetry_of(config, "drafter")
     drafter.incarnation = await claim(config.redis, DRAFTER, config.worker_name)
     identity = identity_of(config)
     links = Links(drafter, config.verifiers, EmulatedLink.parse(config.emulate_link), identity)
@@ -59,10 +62,15 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
     await server.stop()
     await links.close()
     await asyncio.to_thread(growing.stop)
+    await _close(loaded)
+    failure.check()
+
+
+async def _close(loaded: Loaded) -> None:
     if loaded.reader:
         await loaded.reader.close()
-    await asyncio.to_thread(drafter.kind.stop)
-    failure.check()
+    await asyncio.to_thread(loaded.drafter.kind.stop)
+    await asyncio.to_thread(loaded.drafter.telemetry.shutdown)
 
 
 async def _follow_verifiers(config: DrafterConfig, links: Links, stack: AsyncExitStack) -> None:

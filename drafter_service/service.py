@@ -36,6 +36,7 @@ from paceline.messages import (
 from paceline.speculation.fields import require
 from paceline.speculation.merge import CREDIT
 from paceline.speculation.policy import Mode
+from paceline.telemetry import OFF
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Drafter:
         self.vocabulary_size, self.max_context, self.max_sessions = vocabulary_size, max_context, max_sessions
         self.incarnation = time.time_ns()
         """Of the process; each attached session has its own, later one."""
+        self.telemetry = OFF
         self.changed = threading.Condition()
         self._news: list[Callable[[], None]] = []
         self.attached_sessions = 0
@@ -184,6 +186,8 @@ class Drafter:
         sessions = [member.session for member in self._growing()]
         if sessions:
             started = self._clock()
+            for session in sessions:
+                session.about_to_grow(started)
             self.kind.grow(sessions)
             share = (self._clock() - started) / len(sessions)
             for session in sessions:
@@ -348,7 +352,8 @@ class Drafter:
             columns = session.take_unsent()
             if columns is not None:
                 idle, busy = session.idle.take(), session.take_busy_seconds()
-                nodes.append(DraftNodes(session.session_id, epoch, columns, idle, busy))
+                growth = session.take_growth(self._clock())
+                nodes.append(DraftNodes(session.session_id, epoch, columns, idle, busy, growth))
         for link, nodes, rounds in updates.values():
             if nodes or rounds:
                 link.send(DraftUpdate(nodes=tuple(nodes), rounds=tuple(rounds)))

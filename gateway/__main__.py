@@ -21,6 +21,7 @@ from paceline.rpc import Server
 from paceline.security.identity import Identity
 from paceline.security.settings import identity_of
 from paceline.settings import parse
+from paceline.telemetry import telemetry_of
 
 if TYPE_CHECKING:  # imported where they are configured
     from gateway.http.server import HttpServer
@@ -43,9 +44,11 @@ async def serve(config: GatewayConfig, stop: process.Stop) -> None:
     await start_all(configured)
     publisher, journal = await _publisher(config), _journal(config)
     publish = publisher.publish if publisher else None
+    telemetry = telemetry_of(config, "gateway", config.trace_ratio)
     gateway = Gateway(
-        verifiers, drafters, config.bounds, config.sessions_per_verifier, publish, journal, config.failover_seconds
-    )
+        verifiers, drafters, config.bounds, config.sessions_per_verifier, publish, journal, config.failover_seconds,
+        telemetry,
+    )  # fmt: skip
     async with AsyncExitStack() as stack:
         await _follow_registry(gateway, config, identity, stack)
         await _serve(gateway, callers, config, identity, stop)
@@ -53,6 +56,7 @@ async def serve(config: GatewayConfig, stop: process.Stop) -> None:
         await publisher.close()
     await journal.close()
     await asyncio.gather(*(worker.close() for worker in configured))
+    await asyncio.to_thread(telemetry.shutdown)
 
 
 async def _serve(

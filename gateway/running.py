@@ -18,6 +18,7 @@ from gateway.refusals import refusal
 from gateway.seats import Seat, Seats
 from gateway.stops import Token
 from gateway.telling import Teller
+from gateway.timelines import Notes
 from gateway.tokens import ResumeToken
 from paceline.emulation import SYNTHETIC
 from paceline.errors import DataLoss, PacelineError, TargetFailed, Unavailable
@@ -59,6 +60,8 @@ class Running:
     """Makes one for a session that has so many tokens."""
     describe: Callable[[str], VerifierDescription | None]
     """Of the verifiers of a model, while the session is on none."""
+    notes: Notes | None = None
+    """Its timeline, if anybody watches."""
     committed: list[int] = field(default_factory=list)
     seat: Seat | None = None
     aborted: bool = False
@@ -148,7 +151,10 @@ class Running:
         says = exactness(description) if description else ""
         warning = "" if self.keeper.kept else NOT_RESUMABLE
         overlap = self._overlap_before.plus(self._overlap)
-        return self.teller.chunk(event, tokens, self.teller.completion(event, len(tokens), overlap, says, warning))
+        completion = self.teller.completion(event, len(tokens), overlap, says, warning)
+        if self.notes is not None:
+            self.notes.finish(completion)
+        return self.teller.chunk(event, tokens, completion)
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -178,6 +184,8 @@ class Running:
         if event.rejected is not None:
             raise self._rejected(event.rejected)
         self._check_position(event)
+        if self.notes is not None:
+            event = self.notes.hear(event)
         await self.keeper.keep(event)
         if event.committed is not None:
             self.committed += event.committed.token_ids
@@ -229,6 +237,8 @@ class Running:
         for ever."""
         opening = replace(self.opening, epoch=self.keeper.epoch, token_ids=(*self.opening.token_ids, *self.committed))
         events, prediction = self.mailbox(len(self.committed)), self.keeper.session.prediction
+        if self.notes is not None:
+            self.notes.asks()
         try:
             self.seat = await self.seats.find(opening, prediction, events, self._wanted)
         except Unavailable as error:

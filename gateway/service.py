@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from gateway.admission import Admission, Bounds, Demand, Place, enter
 from gateway.archive import Archive
@@ -21,12 +21,14 @@ from gateway.running import Running
 from gateway.seats import Seats
 from gateway.telling import Teller
 from gateway.text import TextCodec
+from gateway.timelines import Laps, Timelines
 from gateway.tokens import ResumeToken
 from gateway.workers import DrafterWorker, VerifierWorker
 from paceline import wire
 from paceline.cluster.journal import Journal, MemoryJournal
 from paceline.errors import Draining, NotFound
 from paceline.messages import Chunk, Generate, JournaledSession, ModelInfo, OpenSession, Worker
+from paceline.telemetry import OFF, Telemetry, heard, valid_or_new
 
 Publish = Callable[[str, OpenSession, Sequence[int]], None]
 """Takes what a session said once it is over, with the hash of the tokenizer that it was said in; never waits."""
@@ -45,6 +47,7 @@ class Gateway:
         publish: Publish | None = None,
         journal: Journal | None = None,
         failover_seconds: float = FAILOVER_SECONDS,
+        telemetry: Telemetry = OFF,
     ) -> None:
         """``sessions_per_verifier``: that run at a time, at most; 0: as many as it says that it takes. ``journal``:
         None keeps sessions in memory. ``failover_seconds``: how long one waits for a verifier if there is none."""
@@ -54,9 +57,10 @@ class Gateway:
         self.fleet.watch(self._fleet_changed)
         self.journal = journal or MemoryJournal()
         self._archive = Archive(self.journal, self._taken)
-        self._publish = publish
+        self._publish, self.telemetry = publish, telemetry
         self._seats = Seats(self.fleet, Coordinator(self.drafters), failover_seconds)
         self._running: dict[str, Running] = {}
+        self._timelines = Timelines()
         self._door = Door()
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
@@ -68,16 +72,18 @@ class Gateway:
         ``Draining`` once the gateway is about to stop.
         """
         with self._door.enter():
-            started = time.monotonic()
+            laps = Laps()
             model, codec = await self.fleet.model(request.model)
             demand = Demand(model.name, caller, caller.priority_for(request.priority))
             self.admission.check(demand)  # rather before a long prompt is tokenized than after it
             session = await self._session(request, caller, model, codec)
+            laps.lap("tokenize", session.opening.prompt_length)
             demand = demand.of_tokens(session.opening.prompt_length, request.sampling.max_tokens, model.max_context)
             async with enter(self.admission, demand) as place:
+                laps.lap("queue")
                 keeper = await self._archive.begin(session, request.idempotency_key)
                 token = ResumeToken.beginning(keeper.session.opening)
-                async with self._running_session(keeper, codec, place, started) as running:
+                async with self._running_session(keeper, codec, place, laps) as running:
                     async for chunk in running.stream(token):
                         yield chunk
 
@@ -95,15 +101,16 @@ class Gateway:
         ``DataLoss`` where the token disagrees with the journal.
         """
         with self._door.enter():
-            started = time.monotonic()
+            laps = Laps()
             token, entry = await self._archive.find(resume_token, caller)
             opening = entry.session.opening
             model, codec = await self.fleet.model(opening.model)
             demand = Demand(model.name, caller, opening.priority)
             demand = demand.of_tokens(opening.prompt_length, opening.sampling.max_tokens, model.max_context)
             async with enter(self.admission, demand) as place:
+                laps.lap("queue")
                 keeper = await self._archive.take(entry)
-                async with self._running_session(keeper, codec, place, started) as running:
+                async with self._running_session(keeper, codec, place, laps) as running:
                     async for chunk in running.stream(token, recall=recall):
                         yield chunk
 
@@ -113,6 +120,10 @@ class Gateway:
         if running is None or running.keeper.session.caller != caller.name:
             raise NotFound(f"session {session_id} is not running here")
         running.abort()
+
+    async def timeline(self, trace_id: str, caller: Caller = ANONYMOUS) -> bytes:
+        """JSON of what happened in a caller's answers of this trace; raises ``UnknownTimeline``."""
+        return await self._timelines.find(trace_id, caller.name)
 
     def models(self) -> list[ModelInfo]:
         """Each model once."""
@@ -157,7 +168,7 @@ class Gateway:
 
     @asynccontextmanager
     async def _running_session(
-        self, keeper: Keeper, codec: TextCodec, place: Place, started: float
+        self, keeper: Keeper, codec: TextCodec, place: Place, laps: Laps
     ) -> AsyncIterator[Running]:
         """The session runs inside, and nothing of it is left after."""
         reader = asyncio.current_task()
@@ -165,8 +176,11 @@ class Gateway:
         def mailbox(tokens: int) -> Mailbox:
             return Mailbox(lambda added: self.admission.leave(place, tokens + added), reader, PATIENCE_SECONDS)
 
-        teller = Teller(keeper.session, codec, started, keeper.token)
-        running = Running(keeper, teller, self._seats, mailbox, self.fleet.description)
+        opening = replace(keeper.session.opening, traceparent=valid_or_new(heard()))
+        keeper.session = replace(keeper.session, opening=opening)  # it was traced elsewhere if it began elsewhere
+        teller = Teller(keeper.session, codec, laps.started, keeper.token)
+        notes = self._timelines.begin(keeper.session, codec, laps)
+        running = Running(keeper, teller, self._seats, mailbox, self.fleet.description, notes)
         self._running[running.session_id] = running
         try:
             yield running
@@ -175,6 +189,8 @@ class Gateway:
             raise
         finally:
             running.close()
+            if notes is not None:
+                notes.close(failed=running.failed)
             if self._running.get(running.session_id) is running:
                 del self._running[running.session_id]
             if self._publish and not running.failed:

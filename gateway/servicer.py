@@ -41,6 +41,12 @@ class GatewayServicer(wire.GatewayBase):
         return wire.gateway.AbortResponse()
 
     @unary
+    async def GetTimeline(self, request: wire.gateway.GetTimelineRequest) -> wire.gateway.GetTimelineResponse:
+        caller = self._callers.identify(authorization(), peer())
+        timeline = await self._gateway.timeline(request.trace_id, caller)
+        return wire.gateway.GetTimelineResponse(timeline_json=timeline)
+
+    @unary
     async def ListModels(self, request: wire.gateway.ListModelsRequest) -> wire.gateway.ListModelsResponse:
         self._callers.identify(authorization(), peer())
         return wire.gateway.ListModelsResponse(models=[wire.to_model_info(model) for model in self._gateway.models()])

@@ -35,6 +35,7 @@ from paceline.security.access import Gatekeeper
 from paceline.security.identity import Identity, Role, Trust, server_name
 from paceline.security.refusals import REFUSALS
 from paceline.speculation.fields import require
+from paceline.telemetry.context import TRACEPARENT, hear
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,8 @@ def _hear(context: aio.ServicerContext[Any, Any]) -> None:
     metadata = dict(context.invocation_metadata() or ())
     said = metadata.get(AUTHORIZATION)
     _authorization.set(said if isinstance(said, str) else None)
+    traceparent = metadata.get(TRACEPARENT)
+    hear(traceparent if isinstance(traceparent, str) else "")
 
 
 def unary(

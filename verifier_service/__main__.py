@@ -12,6 +12,7 @@ from paceline import process
 from paceline.cluster.announcing import VERIFIER, Announcement, announced, claim
 from paceline.security.settings import identity_of
 from paceline.settings import parse
+from paceline.telemetry import Telemetry, telemetry_of
 from verifier_service.config import VerifierConfig
 
 if TYPE_CHECKING:  # torch and grpc are imported once the settings are known to be right
@@ -31,7 +32,8 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
 
     started, failure = time.monotonic(), process.Failure(stop)
     target = await asyncio.to_thread(load_target, config)
-    verifier = _verifier(config, target)
+    telemetry = telemetry_of(config, "verifier")
+    verifier = _verifier(config, target, telemetry)
     steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
     incarnation = await claim(config.redis, VERIFIER, config.name)
     server, servicer = _server(config, target, verifier, steps, incarnation)
@@ -49,17 +51,27 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
     servicer.close()
     await server.stop()
     await asyncio.to_thread(steps.stop)
+    await asyncio.to_thread(telemetry.shutdown)
     failure.check()
 
 
-def _verifier(config: VerifierConfig, target: Target) -> Verifier:
+def _verifier(config: VerifierConfig, target: Target, telemetry: Telemetry) -> Verifier:
     from paceline.emulation import SyntheticAcceptance
     from verifier_service.service import Verifier
     from verifier_service.table import Limits
 
     limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
     synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
-    return Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic, compiler=target.compiler)
+    return Verifier(
+        target.runner,
+        target.info,
+        limits,
+        target.cost,
+        synthetic=synthetic,
+        compiler=target.compiler,
+        name=config.name,
+        telemetry=telemetry,
+    )
 
 
 def _server(

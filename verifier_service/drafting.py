@@ -210,7 +210,7 @@ class Drafting:
             node.post_verify = session.in_flight
         now = self._clock()
         seconded = _live(source, before_node_id, added)
-        arrival = Arrival(now, source.drafter_id, added, nodes.idle_seconds, nodes.busy_seconds, seconded)
+        arrival = Arrival(now, source.drafter_id, added, nodes.idle_seconds, nodes.busy_seconds, seconded, nodes.growth)
         session.record.add(arrival)
         if added:
             attachment.rhythm.nodes(now, tree.expected_gain(added, session.max_draft_nodes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from paceline.messages import DrafterStatistics, OverlapStatistics
+from paceline.messages import DrafterStatistics, Growth, OverlapStatistics
 from paceline.speculation.merge import DraftSource
 from paceline.speculation.tree import Node
 
@@ -24,6 +24,19 @@ class Arrival:
     """And how long it computed for it."""
     seconded: Sequence[Node] = ()
     """Those that others had proposed before it."""
+    growth: Growth | None = None
+    """Of the nodes, if the session is watched."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """It has waited for a place (``queue``), or its text has been computed (``prefill``); again after a preemption."""
+
+    name: str
+    started_at: float
+    ended_at: float
+    tokens: int = 0
+    """That were computed."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Step:
     """Whether one of them was growing still: PEARL's pre-verify."""
 
 
-Event = Arrival | Step
+Event = Arrival | Phase | Step
 Watcher = Callable[[Event], None]
 
 

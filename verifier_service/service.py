@@ -30,6 +30,7 @@ from paceline.messages import (
 )
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
+from paceline.telemetry import OFF, Telemetry
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.grammar.masks import MaskThread
@@ -54,10 +55,12 @@ class Verifier:
         clock: Callable[[], float] = time.monotonic,
         synthetic: SyntheticAcceptance | None = None,
         compiler: GrammarCompiler | None = None,
+        name: str = "verifier",
+        telemetry: Telemetry = OFF,
     ) -> None:
         """``cost``: what steps of this runner cost, as ``warm_up`` has measured; ``synthetic``: experimental;
         ``compiler`` None: every grammar is refused."""
-        self.model, self.limits = model, limits
+        self.model, self.limits, self.name, self.telemetry = model, limits, name, telemetry
         self.changed = threading.Condition()
         self._runner = runner
         self._table = SessionTable(runner, limits, clock)
@@ -137,7 +140,7 @@ class Verifier:
             earlier.gateway.send([SessionEvent(name, earlier.epoch, rejected=rejection)])
 
     def _add(self, opening: OpenSession, gateway: GatewayLink, matcher: Matcher | None) -> None:
-        self._table.add(Session(opening, gateway, self.model, self._clock(), matcher))
+        self._table.add(Session(opening, gateway, self.model, self._clock(), matcher, self.name))
         self._drafting.session_opened(opening.session_id)
 
     def _compiled(self, waiting: Opening, outcome: Matcher | FieldError | PacelineError) -> None:

@@ -149,7 +149,7 @@ class SessionTable:
         assert session.sequence is not None, "running sessions have one"
         session.sequence.close()
         session.sequence = None
-        session.preemptions += 1
+        session.preempted(self._clock())
         del self.running[session.session_id]
         bisect.insort(self.waiting, session, key=_rank)
 

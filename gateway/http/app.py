@@ -10,6 +10,7 @@ from gateway.http import chat, completions, errors, listings, page, tokens
 from gateway.http.callers import admission
 from gateway.http.counters import Counters, Counting
 from gateway.http.face import Face
+from gateway.http.hearing import Hearing
 from gateway.http.limits import BodyLimit
 from gateway.http.models import Models
 from gateway.service import Gateway
@@ -28,6 +29,7 @@ def make_app(gateway: Gateway, callers: Callers) -> FastAPI:
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Counting, counters=counters)
+    app.add_middleware(Hearing)
     app.include_router(listings.open_routes(face))
     for part in (completions, chat, tokens, listings):
         app.include_router(part.router(face), dependencies=[Depends(admit)])

@@ -9,6 +9,7 @@ from paceline.messages.drafting import (
     Detached,
     DraftNodes,
     DraftUpdate,
+    Growth,
     Join,
     Joined,
     Leave,
@@ -18,7 +19,7 @@ from paceline.messages.drafting import (
     Verdicts,
     drafter_key,
 )
-from paceline.messages.events import DraftingEvent, NodesArrived, StepDecided
+from paceline.messages.events import DraftingEvent, NodesArrived, PhaseEnded, SessionPlaced, StepDecided
 from paceline.messages.journal import JournaledSession
 from paceline.messages.requests import (
     ChatMessage,
@@ -75,6 +76,7 @@ __all__ = [
     "Fingerprint",
     "FinishReason",
     "Generate",
+    "Growth",
     "Join",
     "Joined",
     "JournaledSession",
@@ -83,12 +85,14 @@ __all__ = [
     "NodesArrived",
     "OpenSession",
     "OverlapStatistics",
+    "PhaseEnded",
     "Propose",
     "Pulse",
     "Rejection",
     "RevokeDrafter",
     "RoundComplete",
     "SessionEvent",
+    "SessionPlaced",
     "Status",
     "StepDecided",
     "TokenizerFiles",

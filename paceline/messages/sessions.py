@@ -123,6 +123,19 @@ class OpenSession:
     session_secret: bytes
     priority: int = 0
     model: str = ""
+    traceparent: str = ""
+    """W3C trace context of the request that this belongs to; empty: it has none."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody wants to know what happens in the session, event by event."""
+        return self.speculation.events or is_sampled(self.traceparent)
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Whether the request's trace is kept: the flags of a W3C trace context say so."""
+    flags = traceparent.rpartition("-")[2]
+    return len(flags) == 2 and flags[1] in "13579bdf"
 
 
 @dataclass(frozen=True)

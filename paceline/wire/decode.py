@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from paceline import messages as m
 from paceline.errors import FieldError
@@ -26,7 +27,7 @@ from paceline.wire.tokens import from_events, from_logprobs, from_sources, to_ev
 def to_decode_command(value: m.DecodeCommand) -> verifier.DecodeCommand:
     match value:
         case m.OpenSession():
-            return verifier.DecodeCommand(open=to_open(value))
+            return verifier.DecodeCommand(open=to_open(value), traceparent=value.traceparent)
         case m.AbortSession():
             return verifier.DecodeCommand(abort=verifier.AbortSession(**vars(value)))
         case m.AuthorizeDrafter():
@@ -60,7 +61,7 @@ def to_open(value: m.OpenSession) -> verifier.OpenSession:
 def from_decode_command(wire: verifier.DecodeCommand) -> m.DecodeCommand:
     kind = wire.WhichOneof("command")
     if kind == "open":
-        return from_open(wire.open)
+        return replace(from_open(wire.open), traceparent=wire.traceparent)
     if kind == "abort":
         return m.AbortSession(wire.abort.session_id, wire.abort.epoch)
     if kind == "authorize":
