@@ -71,5 +71,5 @@ async def _decode(
 
 def _late(log: str) -> float:
     """Share of forwards that missed their deadline, as a service last said."""
-    found = re.findall(r"pace: (\d+) of (\d+) forwards", log)
-    return int(found[-1][0]) / int(found[-1][1]) if found else 0.0
+    found = re.findall(r"pace forwards=(\d+) late=(\d+)", log)
+    return int(found[-1][1]) / int(found[-1][0]) if found else 0.0

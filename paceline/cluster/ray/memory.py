@@ -6,7 +6,6 @@ While it is away nothing is known, and the fleet goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from paceline.cluster.announcing import ROLES
 from paceline.cluster.redis_client import connect
 from paceline.cluster.registry import look
 from paceline.errors import FieldError
+from paceline.logs import get_logger
 
 REPLICAS = "paceline:replicas"
 """A hash of pools that were scaled, for a supervisor that starts again."""
@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 1.0
 
 AnswerT = TypeVar("AnswerT")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def announced(url: str) -> set[tuple[str, str, str]] | None:
@@ -66,7 +66,7 @@ def _ask(url: str, work: Callable[[Redis], Awaitable[AnswerT]]) -> AnswerT | Non
             try:
                 return await work(redis)
             except (RedisError, OSError, FieldError) as error:
-                logger.warning("redis: %s", error)
+                logger.warning("redis is away", error=error)
                 return None
 
     return asyncio.run(attempt())

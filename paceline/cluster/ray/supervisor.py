@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import threading
 import time
 
@@ -18,12 +17,13 @@ from paceline.cluster.ray.needs import check_room
 from paceline.cluster.ray.own_redis import OwnRedis, RedisPlace
 from paceline.cluster.ray.spec import WorkerSpec, full_name, scaled, workers_of
 from paceline.cluster.topology import Topology
+from paceline.logs import get_logger
 
 NAME = "supervisor"
 """Its own name as an actor."""
 TURN_SECONDS = 0.25
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class FleetSupervisor:
