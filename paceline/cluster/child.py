@@ -12,7 +12,7 @@ from pathlib import Path
 from paceline import rpc
 from paceline.logs import readable
 
-_LOG_TAIL_LINES = 12
+LOG_TAIL_LINES = 12
 
 
 class Reservation:
@@ -65,5 +65,5 @@ class Worker:
         """The end of its log, for people; empty: it has none of its own."""
         if self.log is None:
             return ""
-        lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-        return "\n".join("\n".join(map(readable, lines)).splitlines()[-_LOG_TAIL_LINES:])
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return "\n".join("\n".join(map(readable, lines)).splitlines()[-LOG_TAIL_LINES:])

@@ -51,8 +51,8 @@ def _complete(fields: MutableMapping[str, Any], worker: str) -> dict[str, Any]:
         "event": str(fields.pop("event")),
         **({"worker": worker} if worker else {}),
     }
-    about = {name: fields.pop(name) for name in ABOUT if name in fields}
-    rest = {name: value for name, value in fields.items() if name not in HEAD}
+    about = {name: fields[name] for name in ABOUT if fields.get(name) not in (None, "")}
+    rest = {name: value for name, value in fields.items() if name not in (*HEAD, *ABOUT)}
     told = {"exception": traceback_of(error)} if error is not None else {}
     return plain_fields({**head, **about, **rest, **told})
 

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 from paceline.errors import FailedPrecondition, FieldError, PacelineError
 from paceline.logs import get_logger
@@ -62,7 +63,7 @@ class GrammarCompiler:
 
         ``sampling.grammar`` has passed ``check``.
         """
-        self._threads.submit(self._start, sampling, token_ids, started)
+        self._threads.submit(copy_context().run, self._start, sampling, token_ids, started)
 
     def _start(self, sampling: SamplingParameters, token_ids: Sequence[int], started: Started) -> None:
         grammar = sampling.grammar
