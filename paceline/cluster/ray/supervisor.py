@@ -9,6 +9,7 @@ import time
 
 import ray
 
+from paceline import logs
 from paceline.cluster.announcing import ROLES
 from paceline.cluster.ray import actors, memory
 from paceline.cluster.ray.advisor import Advisor
@@ -17,13 +18,12 @@ from paceline.cluster.ray.needs import check_room
 from paceline.cluster.ray.own_redis import OwnRedis, RedisPlace
 from paceline.cluster.ray.spec import WorkerSpec, full_name, scaled, workers_of
 from paceline.cluster.topology import Topology
-from paceline.logs import get_logger
 
 NAME = "supervisor"
 """Its own name as an actor."""
 TURN_SECONDS = 0.25
 
-logger = get_logger(__name__)
+logger = logs.get_logger(__name__)
 
 
 class FleetSupervisor:
@@ -32,6 +32,8 @@ class FleetSupervisor:
     def __init__(self, topology: Topology, redis: RedisPlace | None, *, insecure: bool, autoscale: bool) -> None:
         """``topology`` has the URL of its Redis; ``redis``: where it is to be started for it; ``autoscale``: what is
         advised is done."""
+        logs.configure()
+        logs.name_worker(NAME)
         self._topology, self._insecure, self._autoscale = topology, insecure, autoscale
         self._own_redis = OwnRedis(redis) if redis else None
         self._workers: dict[str, Managed] = {}
