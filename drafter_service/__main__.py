@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from drafter_service.config import DrafterConfig
 from paceline import process
 from paceline.cluster.announcing import DRAFTER, VERIFIER, Announcement, announced, claim
+from paceline.logs import get_logger
 from paceline.security.settings import identity_of
 from paceline.settings import parse
 from paceline.telemetry import telemetry_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from drafter_service.links import Links
     from drafter_service.loading import Loaded
 
-logger = logging.getLogger("drafter_service")
+logger = get_logger("drafter_service")
 
 
 async def serve(config: DrafterConfig, stop: process.Stop) -> None:
@@ -50,7 +50,7 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
         await loaded.reader.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready(lambda: growing.stalled_seconds < config.stall_seconds)
-    logger.info("%s (%s) drafts on %s:%d", config.worker_name, config.kind, config.host, port)
+    logger.info("serving", kind=config.kind, host=config.host, port=port)
     said = Announcement(config.worker_name, DRAFTER, config.advertise or f"{config.host}:{port}", drafter.incarnation)
     async with AsyncExitStack() as stack:
         await _follow_verifiers(config, links, stack)
@@ -90,7 +90,9 @@ async def _follow_verifiers(config: DrafterConfig, links: Links, stack: AsyncExi
 def main() -> int:
     process.prepare()
     config = parse(DrafterConfig, None, "python -m drafter_service", "drafter")
-    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+    return process.run(
+        lambda stop: serve(config, stop), name=config.worker_name, exit_with_parent=config.exit_with_parent
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ the device, takes note of them, and adds the next nodes.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
@@ -17,6 +16,7 @@ from typing import Protocol
 from drafter_service.drafters.base import DraftKind
 from drafter_service.session import DraftSession
 from paceline.errors import Draining, FailedPrecondition, ResourceExhausted
+from paceline.logs import get_logger
 from paceline.messages import (
     Attach,
     Attached,
@@ -36,9 +36,9 @@ from paceline.messages import (
 from paceline.speculation.fields import require
 from paceline.speculation.merge import CREDIT
 from paceline.speculation.policy import Mode
-from paceline.telemetry import OFF
+from paceline.telemetry import OFF, trace_id_of
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class VerifierLink(Protocol):
@@ -67,6 +67,12 @@ class Membership:
     def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer) -> None:
         self.session, self.link, self.observer = session, link, observer
         self.over = False
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What its log lines are about."""
+        attach = self.session.attach
+        return {"session": attach.session_id, "epoch": attach.epoch, "trace_id": trace_id_of(attach.traceparent)}
 
 
 class Drafter:
@@ -259,6 +265,7 @@ class Drafter:
             del self._newest[session.session_id]
         member.over = True
         self.attached_sessions -= 1
+        logger.debug("a session is left", reason=reason, **member.about)
         member.observer(Detached(reason))
 
     def _apply(self, verdicts: Verdicts, link: VerifierLink) -> None:
@@ -332,7 +339,9 @@ class Drafter:
     def _rejected(self, rejection: Rejection, link: VerifierLink) -> None:
         member = self._member(rejection.session_id, rejection.epoch or None, link)
         if member:
-            logger.warning("session %s refused: %s %s", rejection.session_id, rejection.status.name, rejection.detail)
+            logger.warning(
+                "a session is refused", status=rejection.status.name, detail=rejection.detail, **member.about
+            )
             self._finish(member, f"{rejection.status.name}: {rejection.detail}")
 
     def _send(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from gateway.servicer import GatewayServicer
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import process, wire
 from paceline.cluster.journal import Journal, MemoryJournal
+from paceline.logs import get_logger
 from paceline.rpc import Server
 from paceline.security.identity import Identity
 from paceline.security.settings import identity_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # imported where they are configured
     from gateway.http.server import HttpServer
     from paceline.cluster.fleet_memory import TextPublisher
 
-logger = logging.getLogger("gateway")
+logger = get_logger("gateway")
 
 
 DRAFTER_PATIENCE_SECONDS = 10.0
@@ -70,7 +70,7 @@ async def _serve(
     await _until(lambda: any(worker.healthy for worker in gateway.verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in gateway.drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready(lambda: gateway.ailment is None)
-    logger.info("%s serves gRPC on %s:%d", config.name, config.host, port)
+    logger.info("serving", protocol="gRPC", host=config.host, port=port)
     await stop.wait()
     await server.drain()
     gateway.drain()
@@ -122,7 +122,7 @@ async def _serve_http(gateway: Gateway, callers: Callers, config: GatewayConfig)
     identity, keyed = identity_of(config), config.api_keys is not None
     http = HttpServer(make_app(gateway, callers), reserved=config.exit_with_parent, identity=identity, keyed=keyed)
     port = await http.start(config.host, config.http_port, insecure=config.insecure)
-    logger.info("%s serves %s on %s:%d", config.name, "HTTPS" if identity else "HTTP", config.host, port)
+    logger.info("serving", protocol="HTTPS" if identity else "HTTP", host=config.host, port=port)
     return http
 
 
@@ -135,7 +135,7 @@ async def _until(condition: Callable[[], bool], stop: process.Stop, timeout_seco
 def main() -> int:
     process.prepare()
     config = parse(GatewayConfig, None, "python -m gateway", "gateway")
-    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+    return process.run(lambda stop: serve(config, stop), name=config.name, exit_with_parent=config.exit_with_parent)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +21,7 @@ from gateway.timelines import Notes
 from gateway.tokens import ResumeToken
 from paceline.emulation import SYNTHETIC
 from paceline.errors import DataLoss, PacelineError, TargetFailed, Unavailable
+from paceline.logs import bind, get_logger
 from paceline.messages import (
     Chunk,
     FinishReason,
@@ -33,7 +33,7 @@ from paceline.messages import (
     VerifierDescription,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MOST_LOSSES = 3
 """Verifiers that a session may lose one after the other without a token between: it may be what they die of."""
@@ -222,7 +222,8 @@ class Running:
         if self._losses > MOST_LOSSES:
             lost = f"{self._losses} verifiers were lost one after the other without a token between them"
             raise self._with_token(Unavailable(f"{lost}: {why}"))
-        logger.warning("session %s goes on elsewhere after %d tokens: %s", self.session_id, len(self.committed), why)
+        about = {"session": self.session_id, "epoch": self.keeper.epoch, "tokens": len(self.committed)}
+        logger.warning("a session goes on elsewhere", reason=why, **about)
         if self.seat is not None:
             self.seat.leave()
             self.seat = None
@@ -235,6 +236,7 @@ class Running:
     async def _sit(self, because: str = "") -> None:
         """Opens the session with all its tokens on a verifier, unless it was aborted; waits for one if need be, but not
         for ever."""
+        bind(epoch=self.keeper.epoch)
         opening = replace(self.opening, epoch=self.keeper.epoch, token_ids=(*self.opening.token_ids, *self.committed))
         events, prediction = self.mailbox(len(self.committed)), self.keeper.session.prediction
         if self.notes is not None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from gateway.access import Access, opened
 from gateway.admission import Admission, Bounds, Demand, Place, enter
 from gateway.archive import Archive
 from gateway.callers import ANONYMOUS, Caller
@@ -27,6 +28,7 @@ from gateway.workers import DrafterWorker, VerifierWorker
 from paceline import wire
 from paceline.cluster.journal import Journal, MemoryJournal
 from paceline.errors import Draining, NotFound
+from paceline.logs import bind
 from paceline.messages import Chunk, Generate, JournaledSession, ModelInfo, OpenSession, Worker
 from paceline.telemetry import OFF, Telemetry, heard, valid_or_new
 
@@ -57,7 +59,7 @@ class Gateway:
         self.fleet.watch(self._fleet_changed)
         self.journal = journal or MemoryJournal()
         self._archive = Archive(self.journal, self._taken)
-        self._publish, self.telemetry = publish, telemetry
+        self._publish, self.telemetry, self.access = publish, telemetry, Access()
         self._seats = Seats(self.fleet, Coordinator(self.drafters), failover_seconds)
         self._running: dict[str, Running] = {}
         self._timelines = Timelines()
@@ -74,6 +76,7 @@ class Gateway:
         with self._door.enter():
             laps = Laps()
             model, codec = await self.fleet.model(request.model)
+            bind(model=model.name)
             demand = Demand(model.name, caller, caller.priority_for(request.priority))
             self.admission.check(demand)  # rather before a long prompt is tokenized than after it
             session = await self._session(request, caller, model, codec)
@@ -105,6 +108,7 @@ class Gateway:
             token, entry = await self._archive.find(resume_token, caller)
             opening = entry.session.opening
             model, codec = await self.fleet.model(opening.model)
+            bind(model=model.name)
             demand = Demand(model.name, caller, opening.priority)
             demand = demand.of_tokens(opening.prompt_length, opening.sampling.max_tokens, model.max_context)
             async with enter(self.admission, demand) as place:
@@ -178,6 +182,7 @@ class Gateway:
 
         opening = replace(keeper.session.opening, traceparent=valid_or_new(heard()))
         keeper.session = replace(keeper.session, opening=opening)  # it was traced elsewhere if it began elsewhere
+        opened(opening, codec)
         teller = Teller(keeper.session, codec, laps.started, keeper.token)
         notes = self._timelines.begin(keeper.session, codec, laps)
         running = Running(keeper, teller, self._seats, mailbox, self.fleet.description, notes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from paceline import process
 from paceline.cluster.announcing import VERIFIER, Announcement, announced, claim
+from paceline.logs import get_logger
 from paceline.security.settings import identity_of
 from paceline.settings import parse
 from paceline.telemetry import Telemetry, telemetry_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch and grpc are imported once the settings are known to 
     from verifier_service.service import Verifier
     from verifier_service.servicer import VerifierServicer
 
-logger = logging.getLogger("verifier_service")
+logger = get_logger("verifier_service")
 
 
 async def serve(config: VerifierConfig, stop: process.Stop) -> None:
@@ -41,7 +41,7 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready(lambda: steps.stalled_seconds < config.stall_seconds)
     took, model = time.monotonic() - started, target.info.name
-    logger.info("%s serves %s on %s:%d after %.1f s", config.name, model, config.host, port, took)
+    logger.info("serving", model=model, host=config.host, port=port, start_seconds=round(took, 1))
     said = Announcement(config.name, VERIFIER, config.advertise or f"{config.host}:{port}", incarnation, model)
     async with announced(config.redis, said, failure.report):
         await stop.wait()
@@ -100,7 +100,7 @@ def _server(
 def main() -> int:
     process.prepare()
     config = parse(VerifierConfig, None, "python -m verifier_service", "verifier")
-    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+    return process.run(lambda stop: serve(config, stop), name=config.name, exit_with_parent=config.exit_with_parent)
 
 
 if __name__ == "__main__":

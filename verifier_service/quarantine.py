@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-logger = logging.getLogger(__name__)
+from paceline.logs import get_logger
+
+logger = get_logger(__name__)
 
 OFFENCES, WITHIN_SECONDS = 8, 10.0
 """So many malformed entries in so short a time are no accident."""
@@ -47,7 +48,7 @@ class Quarantine:
         suspect.until, suspect.reason = now + seconds, detail
         suspect.next_term_seconds = min(2 * seconds, LONGEST_SECONDS)
         suspect.offences.clear()
-        logger.warning("drafter %s sends malformed entries, quarantined for %.0f s: %s", drafter_id, seconds, detail)
+        logger.warning("a drafter is quarantined", drafter=drafter_id, seconds=seconds, detail=detail)
         return True
 
     def refusal(self, drafter_id: str) -> str:

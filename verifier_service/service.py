@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import ModelRunner
 from paceline.errors import FailedPrecondition, FieldError, PacelineError
+from paceline.logs import bound, get_logger
 from paceline.messages import (
     AbortSession,
     AuthorizeDrafter,
@@ -30,7 +31,7 @@ from paceline.messages import (
 )
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
-from paceline.telemetry import OFF, Telemetry
+from paceline.telemetry import OFF, Telemetry, trace_id_of
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.grammar.masks import MaskThread
@@ -41,6 +42,8 @@ from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
 from verifier_service.switch import Switch
 from verifier_service.table import MAX_TAIL, Limits, SessionTable
+
+logger = get_logger(__name__)
 
 
 class Verifier:
@@ -115,8 +118,9 @@ class Verifier:
         self.draining = True
 
     def _open(self, opening: OpenSession, gateway: GatewayLink) -> None:
-        refusal = self._refusal(opening)
+        refusal, about = self._refusal(opening), _about(opening)
         if refusal:
+            logger.debug("a session is refused", status=refusal.status.name, **about)
             event = SessionEvent(opening.session_id, opening.epoch, rejected=refusal)
             gateway.send([event])
             return
@@ -126,7 +130,8 @@ class Verifier:
             return
         waiting = self._openings.add(opening, gateway)
         committed = opening.token_ids[opening.prompt_length :]
-        self._compiler.start(opening.sampling, committed, lambda outcome: self._compiled(waiting, outcome))
+        with bound(**about):
+            self._compiler.start(opening.sampling, committed, lambda outcome: self._compiled(waiting, outcome))
 
     def _supersede(self, opening: OpenSession) -> None:
         """A later epoch has come: whoever holds the session with an earlier one hears that it has gone on."""
@@ -142,6 +147,7 @@ class Verifier:
     def _add(self, opening: OpenSession, gateway: GatewayLink, matcher: Matcher | None) -> None:
         self._table.add(Session(opening, gateway, self.model, self._clock(), matcher, self.name))
         self._drafting.session_opened(opening.session_id)
+        logger.debug("a session is opened", **_about(opening))
 
     def _compiled(self, waiting: Opening, outcome: Matcher | FieldError | PacelineError) -> None:
         """A grammar is ready, or is not one; its session may have been aborted meanwhile."""
@@ -293,3 +299,8 @@ class Verifier:
         with self.changed:
             pool = self._table.pool
             return len(self._table.running), len(self._table.waiting), pool.free, pool.num_blocks
+
+
+def _about(opening: OpenSession) -> dict[str, object]:
+    """What log lines of a session are about."""
+    return {"session": opening.session_id, "epoch": opening.epoch, "trace_id": trace_id_of(opening.traceparent)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Sequence
@@ -32,8 +31,6 @@ from paceline.errors import (
 )
 from paceline.rpc import REFUSED
 from paceline.security.refusals import REFUSALS
-
-logger = logging.getLogger(__name__)
 
 MAX_SHOWN = 80
 """Characters of a value that an error repeats."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -20,10 +19,11 @@ from gateway.http.errors import failure_of
 from gateway.http.face import Face
 from gateway.http.resuming import LAST_EVENT_ID, Mark
 from gateway.service import Gateway
+from paceline.logs import get_logger
 from paceline.messages import Chunk, Generate
 from paceline.rpc import HANDLED
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -66,7 +66,9 @@ def _reads_events(request: Request) -> bool:
 
 def _chunks(gateway: Gateway, generation: Generate, mark: Mark, caller: Caller) -> AsyncGenerator[Chunk, None]:
     """Of one choice; if its client has heard some of it, that is in the first."""
-    return gateway.resume(mark.token, caller, recall=True) if mark.token else gateway.generate(generation, caller)
+    if mark.token:
+        return gateway.access.told(lambda: gateway.resume(mark.token, caller, recall=True), caller, resumed=True)
+    return gateway.access.told(lambda: gateway.generate(generation, caller), caller)
 
 
 async def _collect(answer: Answer, chunks: AsyncGenerator[Batch, None]) -> None:
@@ -99,5 +101,5 @@ async def _events(
     except HANDLED as error:
         yield answer.broken(failure_of(error))
     except Exception as error:
-        logger.exception("a stream failed")
+        logger.exception("a stream has failed")
         yield answer.broken(failure_of(error))

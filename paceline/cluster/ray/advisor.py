@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from paceline.cluster.ray.load import Reading, advise, fetch, read
 from paceline.cluster.topology import Topology
 from paceline.errors import FieldError
+from paceline.logs import get_logger
 
 READ_SECONDS = 5.0
 READINGS = 7
 """That advice is of: half a minute, counted anew whenever the fleet has changed."""
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Advisor:
@@ -47,7 +47,7 @@ class Advisor:
             try:
                 scale(pool, replicas)
             except FieldError as error:
-                logger.warning("%s", error)
+                logger.warning("advice is not followed", error=error)
 
 
 def _read(topology: Topology, gateways: Sequence[str]) -> Reading | None:
@@ -55,5 +55,5 @@ def _read(topology: Topology, gateways: Sequence[str]) -> Reading | None:
     try:
         return read([fetch(topology, address) for address in gateways]) if gateways else None
     except (OSError, http.client.HTTPException) as error:
-        logger.info("a gateway does not say how it is: %s", error)
+        logger.info("a gateway does not say how it is", error=error)
         return None

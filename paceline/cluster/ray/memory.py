@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +19,7 @@ from paceline.cluster.announcing import ROLES
 from paceline.cluster.redis_client import connect
 from paceline.cluster.registry import look
 from paceline.cluster.topology import Topology, parse_topology
+from paceline.logs import get_logger
 
 PREFIX = "paceline:fleet:"
 """Of a fleet's key, which ends with the id of its supervisor: the same one when it is started again."""
@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 1.0
 
 AnswerT = TypeVar("AnswerT")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)

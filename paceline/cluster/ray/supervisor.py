@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import threading
 import time
 from collections.abc import Iterator
 
 import ray
 
+from paceline import logs
 from paceline.cluster.announcing import ROLES
 from paceline.cluster.ray import actors, memory
 from paceline.cluster.ray.advisor import Advisor
@@ -27,7 +27,7 @@ NAME = "supervisor"
 """Its own name as an actor."""
 TURN_SECONDS = 0.25
 
-logger = logging.getLogger(__name__)
+logger = logs.get_logger(__name__)
 
 
 class FleetSupervisor:
@@ -36,6 +36,8 @@ class FleetSupervisor:
     def __init__(self, topology: Topology, redis: RedisPlace | None, *, insecure: bool, autoscale: bool) -> None:
         """``topology`` has the URL of its Redis; ``redis``: where it is to be started for it; ``autoscale``: what is
         advised is done."""
+        logs.configure()
+        logs.name_worker(NAME)
         self._topology, self._insecure, self._autoscale = topology, insecure, autoscale
         self._own_redis = OwnRedis(redis) if redis else None
         self._workers: dict[str, Managed] = {}
