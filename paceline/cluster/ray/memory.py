@@ -87,7 +87,7 @@ def _ask(url: str, work: Callable[[Redis], Awaitable[AnswerT]]) -> AnswerT | Non
             try:
                 return await work(redis)
             except (RedisError, OSError, ValueError) as error:
-                logger.warning("redis: %s", error)
+                logger.warning("redis is away", error=str(error))
                 return None
 
     return asyncio.run(attempt())
