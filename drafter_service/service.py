@@ -15,6 +15,7 @@ from typing import Protocol
 
 from drafter_service.drafters.base import DraftKind
 from drafter_service.session import DraftSession
+from drafter_service.tracing import DraftSpans
 from paceline.errors import Draining, FailedPrecondition, ResourceExhausted
 from paceline.logs import get_logger
 from paceline.messages import (
@@ -64,8 +65,8 @@ class _Listener:
 class Membership:
     """A session with the link it is drafted for and the gateway that watches it."""
 
-    def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer) -> None:
-        self.session, self.link, self.observer = session, link, observer
+    def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer, spans: DraftSpans) -> None:
+        self.session, self.link, self.observer, self.spans = session, link, observer, spans
         self.over = False
 
     @property
@@ -111,7 +112,7 @@ class Drafter:
         if self.attached_sessions >= self.max_sessions:
             raise ResourceExhausted(f"{self.drafter_id} drafts for {self.attached_sessions} sessions already")
         session = DraftSession(attach, self.vocabulary_size, self.max_context)
-        member = Membership(session, link, observer)
+        member = Membership(session, link, observer, DraftSpans(self.telemetry.tracer, attach, self.drafter_id))
         join = self._join(session)
         self.attached_sessions += 1
         with self.changed:
@@ -264,6 +265,7 @@ class Drafter:
         if self._newest.get(session.session_id) is member:
             del self._newest[session.session_id]
         member.over = True
+        member.spans.end(reason)
         self.attached_sessions -= 1
         logger.debug("a session is left", reason=reason, **member.about)
         member.observer(Detached(reason))
@@ -297,6 +299,7 @@ class Drafter:
             session.extend(joined.token_ids)
             self.kind.advance(session)
         session.joined, session.node_limit = True, joined.node_limit
+        member.spans.joined()
         member.observer(Attached(joined.node_limit))
 
     def _advance(self, verdict: Verdict, link: VerifierLink) -> None:
@@ -362,7 +365,8 @@ class Drafter:
             if columns is not None:
                 idle, busy = session.idle.take(), session.take_busy_seconds()
                 growth = session.take_growth(self._clock())
-                nodes.append(DraftNodes(session.session_id, epoch, columns, idle, busy, growth))
+                message = DraftNodes(session.session_id, epoch, columns, idle, busy, growth)
+                nodes.append(member.spans.sent(message))
         for link, nodes, rounds in updates.values():
             if nodes or rounds:
                 link.send(DraftUpdate(nodes=tuple(nodes), rounds=tuple(rounds)))

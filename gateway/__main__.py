@@ -63,7 +63,8 @@ async def _serve(
     gateway: Gateway, callers: Callers, config: GatewayConfig, identity: Identity | None, stop: process.Stop
 ) -> None:
     reserved, keyed = config.exit_with_parent, config.api_keys is not None
-    server = Server(["paceline.v1.GatewayService"], reserved=reserved, identity=identity, keyed=keyed)
+    tracer = gateway.telemetry.tracer
+    server = Server(["paceline.v1.GatewayService"], reserved=reserved, identity=identity, keyed=keyed, tracer=tracer)
     wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
     http = await _serve_http(gateway, callers, config) if config.http_port >= 0 else None

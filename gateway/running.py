@@ -19,6 +19,7 @@ from gateway.stops import Token
 from gateway.telling import Teller
 from gateway.timelines import Notes
 from gateway.tokens import ResumeToken
+from gateway.tracing import OFF, Trace
 from paceline.emulation import SYNTHETIC
 from paceline.errors import DataLoss, PacelineError, TargetFailed, Unavailable
 from paceline.logs import bind, get_logger
@@ -62,6 +63,7 @@ class Running:
     """Of the verifiers of a model, while the session is on none."""
     notes: Notes | None = None
     """Its timeline, if anybody watches."""
+    trace: Trace = OFF
     committed: list[int] = field(default_factory=list)
     seat: Seat | None = None
     aborted: bool = False
@@ -95,10 +97,11 @@ class Running:
         if self.seat is not None:
             self.seat.events.fail(error)
 
-    def close(self) -> None:
-        """Nobody listens any more."""
+    def close(self, error: Exception | None = None) -> None:
+        """Nobody listens any more; ``error``: since it has failed."""
         if self.seat is not None:
-            self.seat.leave()
+            self.seat.leave(error)
+            self.seat = None
 
     # -- chunks --------------------------------------------------------------------------------------------------------
 
@@ -225,7 +228,7 @@ class Running:
         about = {"session": self.session_id, "epoch": self.keeper.epoch, "tokens": len(self.committed)}
         logger.warning("a session goes on elsewhere", reason=why, **about)
         if self.seat is not None:
-            self.seat.leave()
+            self.seat.leave(why, str(why))
             self.seat = None
         self._overlap_before, self._overlap = self._overlap_before.plus(self._overlap), OverlapStatistics()
         if isinstance(why, _SentAway):
@@ -242,7 +245,7 @@ class Running:
         if self.notes is not None:
             self.notes.asks()
         try:
-            self.seat = await self.seats.find(opening, prediction, events, self._wanted)
+            self.seat = await self.seats.find(opening, prediction, events, self._wanted, self.trace)
         except Unavailable as error:
             raise self._with_token(Unavailable(f"{because}{error}")) from error
         if self._interruption is not None:

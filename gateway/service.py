@@ -24,13 +24,14 @@ from gateway.telling import Teller
 from gateway.text import TextCodec
 from gateway.timelines import Laps, Timelines
 from gateway.tokens import ResumeToken
+from gateway.tracing import Trace, traced
 from gateway.workers import DrafterWorker, VerifierWorker
 from paceline import wire
 from paceline.cluster.journal import Journal, MemoryJournal
 from paceline.errors import Draining, NotFound
 from paceline.logs import bind
 from paceline.messages import Chunk, Generate, JournaledSession, ModelInfo, OpenSession, Worker
-from paceline.telemetry import OFF, Telemetry, heard, valid_or_new
+from paceline.telemetry import OFF, Telemetry
 
 Publish = Callable[[str, OpenSession, Sequence[int]], None]
 """Takes what a session said once it is over, with the hash of the tokenizer that it was said in; never waits."""
@@ -73,21 +74,22 @@ class Gateway:
         Raises ``ResourceExhausted`` at once, with a fair time to come back, where it would have to wait too long, and
         ``Draining`` once the gateway is about to stop.
         """
-        with self._door.enter():
-            laps = Laps()
+        with self._door.enter(), traced(self.telemetry.tracer, "generate", Laps(), request) as trace:
             model, codec = await self.fleet.model(request.model)
             bind(model=model.name)
             demand = Demand(model.name, caller, caller.priority_for(request.priority))
             self.admission.check(demand)  # rather before a long prompt is tokenized than after it
-            session = await self._session(request, caller, model, codec)
-            laps.lap("tokenize", session.opening.prompt_length)
+            trace.phase("tokenize")
+            session = await self._session(request, caller, model, codec, trace)
             demand = demand.of_tokens(session.opening.prompt_length, request.sampling.max_tokens, model.max_context)
+            trace.phase("queue", session.opening.prompt_length)
             async with enter(self.admission, demand) as place:
-                laps.lap("queue")
+                trace.phase()
                 keeper = await self._archive.begin(session, request.idempotency_key)
                 token = ResumeToken.beginning(keeper.session.opening)
-                async with self._running_session(keeper, codec, place, laps) as running:
+                async with self._running_session(keeper, codec, place, trace) as running:
                     async for chunk in running.stream(token):
+                        trace.told(chunk)
                         yield chunk
 
     async def find(self, resume_token: str, caller: Caller = ANONYMOUS) -> JournaledSession:
@@ -107,16 +109,19 @@ class Gateway:
             laps = Laps()
             token, entry = await self._archive.find(resume_token, caller)
             opening = entry.session.opening
-            model, codec = await self.fleet.model(opening.model)
-            bind(model=model.name)
-            demand = Demand(model.name, caller, opening.priority)
-            demand = demand.of_tokens(opening.prompt_length, opening.sampling.max_tokens, model.max_context)
-            async with enter(self.admission, demand) as place:
-                laps.lap("queue")
-                keeper = await self._archive.take(entry)
-                async with self._running_session(keeper, codec, place, laps) as running:
-                    async for chunk in running.stream(token, recall=recall):
-                        yield chunk
+            with traced(self.telemetry.tracer, "resume", laps, before=opening.traceparent) as trace:
+                model, codec = await self.fleet.model(opening.model)
+                bind(model=model.name)
+                demand = Demand(model.name, caller, opening.priority)
+                demand = demand.of_tokens(opening.prompt_length, opening.sampling.max_tokens, model.max_context)
+                trace.phase("queue")
+                async with enter(self.admission, demand) as place:
+                    trace.phase()
+                    keeper = await self._archive.take(entry)
+                    async with self._running_session(keeper, codec, place, trace) as running:
+                        async for chunk in running.stream(token, recall=recall):
+                            trace.told(chunk)
+                            yield chunk
 
     def abort(self, session_id: str, caller: Caller = ANONYMOUS) -> None:
         """Ends a caller's running session; its stream ends with finish reason abort."""
@@ -162,17 +167,20 @@ class Gateway:
 
     # -- a session's life ----------------------------------------------------------------------------------------------
 
-    async def _session(self, request: Generate, caller: Caller, model: ModelInfo, codec: TextCodec) -> JournaledSession:
+    async def _session(
+        self, request: Generate, caller: Caller, model: ModelInfo, codec: TextCodec, trace: Trace
+    ) -> JournaledSession:
         names = self.fleet.drafter_names(model.name)
         seed = request.seed if request.seed is not None else secrets.randbits(63)
         opening = await open_session(request, caller, model, codec, names, seed)
         prediction = await encode_prediction(request.speculation.prediction, model, codec)
         digest = wire.request_digest(request)
+        opening = replace(opening, traceparent=trace.traceparent)
         return JournaledSession(opening, caller.name, seed, request.stop, prediction, digest)
 
     @asynccontextmanager
     async def _running_session(
-        self, keeper: Keeper, codec: TextCodec, place: Place, laps: Laps
+        self, keeper: Keeper, codec: TextCodec, place: Place, trace: Trace
     ) -> AsyncIterator[Running]:
         """The session runs inside, and nothing of it is left after."""
         reader = asyncio.current_task()
@@ -180,17 +188,19 @@ class Gateway:
         def mailbox(tokens: int) -> Mailbox:
             return Mailbox(lambda added: self.admission.leave(place, tokens + added), reader, PATIENCE_SECONDS)
 
-        opening = replace(keeper.session.opening, traceparent=valid_or_new(heard()))
+        trace.opened(keeper.session.opening)
+        opening = replace(keeper.session.opening, traceparent=trace.traceparent)
         keeper.session = replace(keeper.session, opening=opening)  # it was traced elsewhere if it began elsewhere
         opened(opening, codec)
-        teller = Teller(keeper.session, codec, laps.started, keeper.token)
-        notes = self._timelines.begin(keeper.session, codec, laps)
-        running = Running(keeper, teller, self._seats, mailbox, self.fleet.description, notes)
+        teller = Teller(keeper.session, codec, trace.laps.started, keeper.token)
+        notes = self._timelines.begin(keeper.session, codec, trace.laps)
+        running = Running(keeper, teller, self._seats, mailbox, self.fleet.description, notes, trace)
         self._running[running.session_id] = running
         try:
             yield running
-        except Exception:
+        except Exception as error:
             running.failed = True
+            running.close(error)
             raise
         finally:
             running.close()

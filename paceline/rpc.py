@@ -15,6 +15,7 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from opentelemetry.trace import Tracer
 
 from paceline.errors import (
     Aborted,
@@ -35,6 +36,7 @@ from paceline.security.access import Gatekeeper
 from paceline.security.identity import Identity, Role, Trust, server_name
 from paceline.security.refusals import REFUSALS
 from paceline.speculation.fields import require
+from paceline.telemetry.calls import TracedCalls
 from paceline.telemetry.context import TRACEPARENT, hear
 
 logger = get_logger(__name__)
@@ -249,15 +251,25 @@ class Server:
     """A gRPC server with health and reflection, SERVING only once ``ready`` is called."""
 
     def __init__(
-        self, services: list[str], *, reserved: bool = False, identity: Identity | None = None, keyed: bool = False
+        self,
+        services: list[str],
+        *,
+        reserved: bool = False,
+        identity: Identity | None = None,
+        keyed: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         """``reserved``: a parent process holds the port for us; else nobody may share it. With an ``identity`` only
         certificates of the right roles are let in; ``keyed``: no certificate is asked for, since the methods ask for
-        keys."""
+        keys. ``tracer``: has unary calls be spans of their callers' traces."""
         self._identity, self._certified = identity, identity is not None and not keyed
         self.server = aio.server(
             options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))],
-            interceptors=[Guard(), *([Gatekeeper(abort)] if self._certified else [])],
+            interceptors=[
+                Guard(),
+                *([Gatekeeper(abort)] if self._certified else []),
+                *([TracedCalls(tracer)] if tracer else []),
+            ],
         )
         self._names = ["", *services]
         self._watch: asyncio.Task[None] | None = None

@@ -112,6 +112,7 @@ class InProcess:
         sampling: SamplingParameters,
         speculation: SpeculationParameters | None = None,
         seed: int = 0,
+        traceparent: str = "",
     ) -> None:
         key = noise_key(seed, 0, prompt)
         opening = OpenSession(
@@ -124,6 +125,7 @@ class InProcess:
             key,
             SECRET,
             model=self.model,
+            traceparent=traceparent,
         )
         opening = wire.from_decode_command(wire.to_decode_command(opening))  # type: ignore[assignment]
         self.verifier.command(opening, self.recorder)

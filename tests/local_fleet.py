@@ -31,6 +31,7 @@ from paceline.rpc import Server
 from paceline.security.identity import Identity
 from paceline.security.settings import identity_of
 from paceline.speculation.policy import Mode, SpeculationParameters
+from paceline.telemetry import OFF, Telemetry
 from verifier_service.grammar.compiler import open_compiler
 from verifier_service.service import Verifier
 from verifier_service.servicer import VerifierServicer
@@ -120,13 +121,19 @@ async def local_gateway(
     journal: Journal | None = None,
     failover_seconds: float = FAILOVER_SECONDS,
     identity: Identity | None = None,
+    telemetry: Telemetry = OFF,
 ) -> AsyncIterator[LocalGateway]:
     verifier_workers = [VerifierWorker(verifier.address, identity) for verifier in verifiers]
     drafter_workers = [DrafterWorker(drafter.address, identity) for drafter in drafters]
-    gateway = Gateway(verifier_workers, drafter_workers, bounds, sessions_per_verifier, None, journal, failover_seconds)
+    gateway = Gateway(
+        verifier_workers, drafter_workers, bounds, sessions_per_verifier, None, journal, failover_seconds, telemetry
+    )
     workers: list[VerifierWorker | DrafterWorker] = [*verifier_workers, *drafter_workers]
     await start_all(workers)
-    server = Server(["paceline.v1.GatewayService"], identity=identity, keyed=callers is not None)
+    server = Server(
+        ["paceline.v1.GatewayService"], identity=identity, keyed=callers is not None,
+        tracer=telemetry.tracer,
+    )  # fmt: skip
     wire.add_gateway(GatewayServicer(gateway, callers or Callers()), server.server)
     async with serving(server) as address:
         while not all(worker.healthy for worker in workers):  # noqa: ASYNC110

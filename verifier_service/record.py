@@ -58,7 +58,14 @@ class Step:
     """Whether one of them was growing still: PEARL's pre-verify."""
 
 
-Event = Arrival | Phase | Step
+@dataclass(frozen=True)
+class Ended:
+    """The session is over, here at least; nothing comes after it."""
+
+    at: float
+
+
+Event = Arrival | Phase | Step | Ended
 Watcher = Callable[[Event], None]
 
 

@@ -42,6 +42,7 @@ from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
 from verifier_service.switch import Switch
 from verifier_service.table import MAX_TAIL, Limits, SessionTable
+from verifier_service.tracing import trace
 
 logger = get_logger(__name__)
 
@@ -145,7 +146,9 @@ class Verifier:
             earlier.gateway.send([SessionEvent(name, earlier.epoch, rejected=rejection)])
 
     def _add(self, opening: OpenSession, gateway: GatewayLink, matcher: Matcher | None) -> None:
-        self._table.add(Session(opening, gateway, self.model, self._clock(), matcher, self.name))
+        session = Session(opening, gateway, self.model, self._clock(), matcher, self.name)
+        trace(session, self.telemetry.tracer, self._clock)
+        self._table.add(session)
         self._drafting.session_opened(opening.session_id)
         logger.debug("a session is opened", **_about(opening))
 

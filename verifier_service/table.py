@@ -11,6 +11,7 @@ from paceline.engine.blocks import BlockPool
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.engine.runner import ModelRunner
 from paceline.errors import OutOfBlocks
+from verifier_service.record import Ended
 from verifier_service.session import Session
 
 TOMBSTONE_SECONDS = 60.0
@@ -91,6 +92,7 @@ class SessionTable:
         if session in self.waiting:
             self.waiting.remove(session)
         self._bury(session.session_id)
+        session.record.add(Ended(self._clock()))
         if not session.in_flight:
             self.release(session)
 

@@ -19,6 +19,7 @@ from gateway.http.errors import failure_of
 from gateway.http.face import Face
 from gateway.http.resuming import LAST_EVENT_ID, Mark
 from gateway.service import Gateway
+from gateway.tracing import together
 from paceline.logs import get_logger
 from paceline.messages import Chunk, Generate
 from paceline.rpc import HANDLED
@@ -46,6 +47,8 @@ async def respond(face: Face, job: Job, request: Request) -> Response:
     caller = caller_of(request)
     pairs = zip(job.generations, job.heard, strict=True)
     chunks = merged([_chunks(face.gateway, generation, mark, caller) for generation, mark in pairs])
+    if len(job.generations) > 1:
+        chunks = together(face.gateway.telemetry.tracer, chunks)
     try:
         if not job.stream:
             await unless_gone(request, _collect(answer, chunks))

@@ -13,6 +13,7 @@ from paceline.telemetry.context import (
     trace_id_of,
     traceparent_of,
     valid_or_new,
+    with_context,
 )
 from paceline.telemetry.provider import OFF, Telemetry, telemetry_of
 
@@ -27,4 +28,5 @@ __all__ = [
     "trace_id_of",
     "traceparent_of",
     "valid_or_new",
+    "with_context",
 ]

@@ -13,6 +13,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 TRACEPARENT = "traceparent"
 """Name of the header and of the metadata that carry it."""
 _FORM = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+Metadata = tuple[tuple[str, str], ...]
 _W3C = TraceContextTextMapPropagator()
 _heard: ContextVar[str] = ContextVar(TRACEPARENT, default="")
 
@@ -44,6 +45,12 @@ def trace_id_of(traceparent: str) -> str:
     """Its 32 hexadecimal digits; empty for what is no trace context."""
     found = _FORM.match(traceparent)
     return found[1] if found else ""
+
+
+def with_context(metadata: Metadata, traceparent: str = "") -> Metadata:
+    """Of a call that is about to be made, on behalf of the span that it is made in; or of ``traceparent``."""
+    said = traceparent or traceparent_of(get_current_span())
+    return (*metadata, (TRACEPARENT, said)) if said else metadata
 
 
 def link_to(traceparent: str) -> list[Link]:

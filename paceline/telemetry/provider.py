@@ -6,21 +6,20 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.trace import NoOpTracer, Tracer
 from prometheus_client import CollectorRegistry
 
 import paceline
+from paceline.telemetry.genai import SCHEMA_URL
 from paceline.telemetry.settings import TelemetrySettings
 
 if TYPE_CHECKING:  # the SDK is imported by who exports something
+    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
-    from opentelemetry.sdk.resources import Resource
 
 SCOPE = "paceline"
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 
 @dataclass(frozen=True)
@@ -61,35 +60,16 @@ def telemetry_of(config: TelemetrySettings, service: str, trace_ratio: float = 0
     readers: list[MetricReader] = [
         PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
     ]
-    if config.otlp is not None:
-        readers.append(_otlp_reader(config.otlp))
-    meters = MeterProvider(readers, resource)
-    meter = meters.get_meter(SCOPE, paceline.__version__, SCHEMA_URL)
-    stops: list[Callable[[], object]] = [meters.shutdown]
-    tracer: Tracer = NoOpTracer()
-    if config.otlp is not None:
-        tracer, stop = _otlp_tracer(config.otlp, trace_ratio, resource)
-        stops.append(stop)
-    return Telemetry(tracer, meter, registry, on=True, shutdowns=tuple(stops))
+    if config.otlp is None:
+        meters = MeterProvider(readers, resource)
+        return Telemetry(NoOpTracer(), _meter(meters), registry, on=True, shutdowns=(meters.shutdown,))
+    from paceline.telemetry.export import Export
+
+    export = Export(config.otlp, trace_ratio, resource)
+    meters = MeterProvider([*readers, export.metrics], resource)
+    tracer = export.spans.get_tracer(SCOPE, paceline.__version__, schema_url=SCHEMA_URL)
+    return Telemetry(tracer, _meter(meters), registry, on=True, shutdowns=(lambda: export.shutdown(meters),))
 
 
-def _otlp_reader(url: str) -> MetricReader:
-    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-
-    return PeriodicExportingMetricReader(OTLPMetricExporter(url, insecure=_plain(url)))
-
-
-def _otlp_tracer(url: str, ratio: float, resource: Resource) -> tuple[Tracer, Callable[[], object]]:
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-
-    spans = TracerProvider(ParentBased(TraceIdRatioBased(ratio)), resource, shutdown_on_exit=False)
-    spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url, insecure=_plain(url))))
-    return spans.get_tracer(SCOPE, paceline.__version__, schema_url=SCHEMA_URL), spans.shutdown
-
-
-def _plain(url: str) -> bool:
-    return urlsplit(url).scheme == "http"
+def _meter(meters: MeterProvider) -> Meter:
+    return meters.get_meter(SCOPE, paceline.__version__, SCHEMA_URL)
