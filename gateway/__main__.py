@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.callers import Callers
 from gateway.config import GatewayConfig
+from gateway.meters import measure
 from gateway.service import Gateway
 from gateway.servicer import GatewayServicer
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
@@ -49,6 +50,8 @@ async def serve(config: GatewayConfig, stop: process.Stop) -> None:
         verifiers, drafters, config.bounds, config.sessions_per_verifier, publish, journal, config.failover_seconds,
         telemetry,
     )  # fmt: skip
+    if telemetry.on:
+        measure(gateway)
     async with AsyncExitStack() as stack:
         await _follow_registry(gateway, config, identity, stack)
         await _serve(gateway, callers, config, identity, stop)

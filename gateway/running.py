@@ -12,11 +12,13 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
+from gateway.counts import Steps
 from gateway.keeping import NOT_RESUMABLE, Keeper
 from gateway.mailbox import Mailbox
 from gateway.refusals import refusal
 from gateway.seats import Seat, Seats
 from gateway.stops import Token
+from gateway.tally import Tally
 from gateway.telling import Teller
 from gateway.tokens import ResumeToken
 from paceline.emulation import SYNTHETIC
@@ -59,6 +61,7 @@ class Running:
     """Makes one for a session that has so many tokens."""
     describe: Callable[[str], VerifierDescription | None]
     """Of the verifiers of a model, while the session is on none."""
+    tally: Tally
     committed: list[int] = field(default_factory=list)
     seat: Seat | None = None
     aborted: bool = False
@@ -68,6 +71,8 @@ class Running:
     _overlap: OverlapStatistics = field(default_factory=OverlapStatistics)
     """On this verifier, as it was told last, and on those before."""
     _overlap_before: OverlapStatistics = field(default_factory=OverlapStatistics)
+    _steps: Steps = field(default_factory=Steps)
+    """All those of the answer whose tokens were kept, wherever they were made."""
 
     @property
     def session_id(self) -> str:
@@ -106,7 +111,9 @@ class Running:
         past = self.keeper.past
         had, tokens = self.teller.resume(past, token.length)
         greeting, told = had if recall else self.teller.greeting(), SessionEvent(self.session_id, self.keeper.epoch)
-        self.committed = [id_ for event in past if event.committed for id_ in event.committed.token_ids]
+        for event in past:
+            self._commit(event)
+        self.tally.recalled(len(self.committed) - token.length)
         if self.teller.stopped or (past and past[-1].last):
             yield greeting
             yield self._told_before(past[-1], tokens)
@@ -147,7 +154,14 @@ class Running:
         description = self.seat.verifier.description if self.seat else self.describe(self.opening.model)
         says = exactness(description) if description else ""
         warning = "" if self.keeper.kept else NOT_RESUMABLE
-        overlap = self._overlap_before.plus(self._overlap)
+        steps, told = self._steps, self._overlap_before.plus(self._overlap)
+        overlap = replace(
+            told,  # up to a quarter of a second of a verifier that was lost is missing from it, of tokens nothing is
+            steps=steps.steps,
+            verified_nodes=steps.verified,
+            accepted_nodes=steps.accepted_nodes,
+            acceptance_histogram=steps.histogram,
+        )
         return self.teller.chunk(event, tokens, self.teller.completion(event, len(tokens), overlap, says, warning))
 
     # -- events --------------------------------------------------------------------------------------------------------
@@ -179,13 +193,19 @@ class Running:
             raise self._rejected(event.rejected)
         self._check_position(event)
         await self.keeper.keep(event)
-        if event.committed is not None:
-            self.committed += event.committed.token_ids
-            self._losses = 0
+        self._commit(event)
         if event.overlap is not None:
+            self.tally.counts.overlap(event.overlap, self._overlap)
             self._overlap = event.overlap
             (seat.crew.look if event.last else seat.crew.heard)(event.overlap)
         return event
+
+    def _commit(self, event: SessionEvent) -> None:
+        if event.committed is not None:
+            self.committed += event.committed.token_ids
+            self._losses = 0
+            for step in event.committed.counted:
+                self._steps.add(step)
 
     def _rejected(self, rejection: Rejection) -> Exception:
         if self.keeper.epoch > self.opening.epoch and rejection.status is Status.RESOURCE_EXHAUSTED:
@@ -214,6 +234,7 @@ class Running:
         if self._losses > MOST_LOSSES:
             lost = f"{self._losses} verifiers were lost one after the other without a token between them"
             raise self._with_token(Unavailable(f"{lost}: {why}"))
+        self.tally.counts.failovers["no_room" if isinstance(why, _SentAway) else "lost"] += 1
         logger.warning("session %s goes on elsewhere after %d tokens: %s", self.session_id, len(self.committed), why)
         if self.seat is not None:
             self.seat.leave()

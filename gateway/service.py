@@ -13,6 +13,7 @@ from gateway.admission import Admission, Bounds, Demand, Place, enter
 from gateway.archive import Archive
 from gateway.callers import ANONYMOUS, Caller
 from gateway.coordinator import Coordinator
+from gateway.counts import Counts
 from gateway.door import Door
 from gateway.fleet import Fleet
 from gateway.keeping import Keeper, taken_over
@@ -20,8 +21,10 @@ from gateway.mailbox import PATIENCE_SECONDS, Mailbox
 from gateway.opening import encode_prediction, open_session
 from gateway.running import Running
 from gateway.seats import Seats
+from gateway.tally import Tally, counted
 from gateway.telling import Teller
 from gateway.text import TextCodec
+from gateway.timings import Timings
 from gateway.tokens import ResumeToken
 from gateway.workers import DrafterWorker, VerifierWorker
 from paceline import wire
@@ -58,6 +61,7 @@ class Gateway:
         self.journal = journal or MemoryJournal()
         self._archive = Archive(self.journal, self._taken)
         self._publish, self.telemetry = publish, telemetry
+        self.counts = Counts(Timings(telemetry.meter), prices=self.fleet.price_per_hour)
         self._seats = Seats(self.fleet, Coordinator(self.drafters), failover_seconds)
         self._running: dict[str, Running] = {}
         self._door = Door()
@@ -70,18 +74,22 @@ class Gateway:
         Raises ``ResourceExhausted`` at once, with a fair time to come back, where it would have to wait too long, and
         ``Draining`` once the gateway is about to stop.
         """
-        with self._door.enter():
+        tally = Tally(self.counts, chat=request.chat is not None, first_choice=request.choice_index == 0)
+        with counted(tally, "generate"), self._door.enter():
             started = time.monotonic()
             model, codec = await self.fleet.model(request.model)
+            tally.model = model.name
             demand = Demand(model.name, caller, caller.priority_for(request.priority))
             self.admission.check(demand)  # rather before a long prompt is tokenized than after it
             session = await self._session(request, caller, model, codec)
-            demand = demand.of_tokens(session.opening.prompt_length, request.sampling.max_tokens, model.max_context)
+            tally.prompt_tokens = session.opening.prompt_length
+            demand = demand.of_tokens(tally.prompt_tokens, request.sampling.max_tokens, model.max_context)
             async with enter(self.admission, demand) as place:
                 keeper = await self._archive.begin(session, request.idempotency_key)
                 token = ResumeToken.beginning(keeper.session.opening)
-                async with self._running_session(keeper, codec, place, started) as running:
+                async with self._running_session(keeper, codec, place, started, tally) as running:
                     async for chunk in running.stream(token):
+                        tally.told(chunk)
                         yield chunk
 
     async def find(self, resume_token: str, caller: Caller = ANONYMOUS) -> JournaledSession:
@@ -97,17 +105,20 @@ class Gateway:
         Raises ``UnknownSession`` for one that is not known or forgotten, ``PermissionDenied`` for somebody else's,
         ``DataLoss`` where the token disagrees with the journal.
         """
-        with self._door.enter():
+        tally = Tally(self.counts)
+        with counted(tally, "resume"), self._door.enter():
             started = time.monotonic()
             token, entry = await self._archive.find(resume_token, caller)
             opening = entry.session.opening
             model, codec = await self.fleet.model(opening.model)
+            tally.model = model.name
             demand = Demand(model.name, caller, opening.priority)
             demand = demand.of_tokens(opening.prompt_length, opening.sampling.max_tokens, model.max_context)
             async with enter(self.admission, demand) as place:
                 keeper = await self._archive.take(entry)
-                async with self._running_session(keeper, codec, place, started) as running:
+                async with self._running_session(keeper, codec, place, started, tally) as running:
                     async for chunk in running.stream(token, recall=recall):
+                        tally.told(chunk)
                         yield chunk
 
     def abort(self, session_id: str, caller: Caller = ANONYMOUS) -> None:
@@ -160,18 +171,21 @@ class Gateway:
 
     @asynccontextmanager
     async def _running_session(
-        self, keeper: Keeper, codec: TextCodec, place: Place, started: float
+        self, keeper: Keeper, codec: TextCodec, place: Place, started: float, tally: Tally
     ) -> AsyncIterator[Running]:
         """The session runs inside, and nothing of it is left after."""
         reader = asyncio.current_task()
+        tally.admitted(place.waited_seconds)
 
         def mailbox(tokens: int) -> Mailbox:
-            return Mailbox(lambda added: self.admission.leave(place, tokens + added), reader, PATIENCE_SECONDS)
+            return Mailbox(
+                lambda added: self.admission.leave(place, tokens + added), reader, PATIENCE_SECONDS, tally.heard
+            )
 
         opening = replace(keeper.session.opening, traceparent=valid_or_new(heard()))
         keeper.session = replace(keeper.session, opening=opening)  # it was traced elsewhere if it began elsewhere
         teller = Teller(keeper.session, codec, started, keeper.token)
-        running = Running(keeper, teller, self._seats, mailbox, self.fleet.description)
+        running = Running(keeper, teller, self._seats, mailbox, self.fleet.description, tally)
         self._running[running.session_id] = running
         try:
             yield running
@@ -180,6 +194,7 @@ class Gateway:
             raise
         finally:
             running.close()
+            tally.closed(stopped=teller.stopped, kept=keeper.kept)
             if self._running.get(running.session_id) is running:
                 del self._running[running.session_id]
             if self._publish and not running.failed:

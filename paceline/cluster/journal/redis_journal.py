@@ -58,6 +58,7 @@ class RedisJournal:
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
+        self.outages = 0
 
     @property
     def away(self) -> bool:
@@ -137,6 +138,7 @@ class RedisJournal:
     def _lost(self, error: Exception) -> None:
         self._contact.lost(error)
         if self._probe is None:
+            self.outages += 1
             self._probe = asyncio.create_task(self._look_again())
 
     async def _look_again(self) -> None:
