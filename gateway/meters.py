@@ -9,6 +9,7 @@ from gateway.admission import QueueStatistics
 from gateway.counts import Counts, DrafterCounts, ModelCounts
 from gateway.service import Gateway
 from paceline.messages import Worker
+from paceline.security.refusals import REFUSALS
 from paceline.telemetry.measuring import Labelled, Readings
 
 REASONS = ("lost", "no_room")
@@ -47,9 +48,14 @@ def _requests(readings: Readings[Gateway]) -> None:
     readings.gauge("paceline.waiting.requests", "Requests that wait, by model.", _queue(lambda it: it.waiting))
     readings.gauge("paceline.waiting.tokens", "Tokens that those may come to.", _queue(lambda it: it.waiting_tokens))
     readings.counter("paceline.failovers", "Times that a session went on at another verifier, by why.", failovers)
+    readings.counter("paceline.refusals", "Refused for who asked, by why.", _refusals)
     readings.gauge("paceline.journal.away", "1: answers cannot be resumed now.", lambda it: int(it.journal.away))
     readings.counter("paceline.journal.outages", "Times that the journal went away.", lambda it: it.journal.outages)
     readings.counter("paceline.unkept", "Answers that could not have been resumed.", lambda it: it.counts.unkept)
+
+
+def _refusals(_: Gateway) -> Iterator[Labelled]:
+    return ((number, {"reason": reason}) for reason, number in REFUSALS.by_reason().items())
 
 
 def _queue(number: Callable[[QueueStatistics], int]) -> _Read:

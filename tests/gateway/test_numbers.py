@@ -29,6 +29,8 @@ STOP = "STOP"
 TURNS = 30
 """Of the event loop, until nothing moves any more."""
 
+Action = str | tuple[list[str], int]
+
 steps = st.tuples(st.lists(st.sampled_from([*"x = 1\n", STOP, STOP[:2]]), min_size=1, max_size=4), st.integers(0, 6))
 schedules = st.lists(st.one_of(steps, st.sampled_from(["lost", "told", "read"])), max_size=90)
 """Steps with their tokens and how many nodes they verified beside those that were accepted; what else happens."""
@@ -44,20 +46,20 @@ class Scripted:
     position: int = len(PROMPT)
     steps: list[StepCounts] = field(default_factory=list)
 
-    async def play(self, action: str | tuple[list[str], int]) -> None:
-        if action == "read":
-            await turns()
-        elif action == "lost":
-            self.worker.hand_over("it was killed")
-            await turns()
-        elif action == "told":
-            accepted = sum(step.tokens - 1 for step in self.steps)
-            self.tell(overlap=OverlapStatistics(len(self.steps), accepted, accepted))
-        else:
+    async def play(self, action: Action) -> None:
+        if isinstance(action, tuple):
             pieces, beside = action
             token_ids = tuple(self.encode("".join(pieces)))
             step = StepCounts(len(token_ids), len(token_ids) - 1 + beside)
             self.tell(committed=CommittedTokens(self.position, token_ids, 0, steps=(step,)))
+        elif action == "read":
+            await turns()
+        elif action == "lost":
+            self.worker.hand_over("it was killed")
+            await turns()
+        else:
+            accepted = sum(step.tokens - 1 for step in self.steps)
+            self.tell(overlap=OverlapStatistics(len(self.steps), accepted, accepted))
 
     def tell(self, **what: object) -> None:
         for name, guest in list(self.worker._sessions.items()):
@@ -92,14 +94,14 @@ class Client:
             await stream.aclose()
 
 
-async def follow(gateway: Gateway, scripted: Scripted, client: Client, schedule: list[object], end: str) -> None:
+async def follow(gateway: Gateway, scripted: Scripted, client: Client, schedule: list[Action], end: str) -> None:
     """One stream to its end, its verifier playing the schedule."""
     asked = Generate(token_ids=PROMPT, sampling=SamplingParameters(), stop=(STOP,))
     stream = gateway.resume(client.token) if client.token else gateway.generate(asked)
     reading = asyncio.create_task(client.read(stream))
     await turns()
     for action in schedule:
-        await scripted.play(action)  # type: ignore[arg-type]
+        await scripted.play(action)
     if end == "left":
         reading.cancel()
     elif end == "interrupted":
@@ -117,7 +119,7 @@ async def follow(gateway: Gateway, scripted: Scripted, client: Client, schedule:
     await asyncio.wait([reading])
 
 
-async def everything(first: list[object], end: str, then: list[object]) -> None:
+async def everything(first: list[Action], end: str, then: list[Action]) -> None:
     worker = verifier()
     assert worker.codec is not None
     gateway, scripted, client = Gateway([worker], []), Scripted(worker, worker.codec.encode), Client()
@@ -158,5 +160,5 @@ def check(gateway: Gateway, scripted: Scripted, client: Client) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(schedules, ends, schedules)
-def test_numbers_agree(first: list[object], end: str, then: list[object]) -> None:
+def test_numbers_agree(first: list[Action], end: str, then: list[Action]) -> None:
     asyncio.run(everything(first, end, then))
