@@ -28,7 +28,7 @@ def measure(drafter: Drafter, growing: DeviceLoop, price_per_hour: float) -> Non
         ("nodes", "Nodes that were sent.", _by_link(lambda it: it.nodes), ""),
         ("rounds", "Rounds of lockstep that were completed.", _by_link(lambda it: it.rounds), ""),
         ("busy", "Its share of the time of growths.", _by_link(lambda it: it.busy_seconds), "s"),
-        ("idle", "Nothing to grow, by session and added up.", _by_link(lambda it: it.idle_seconds), "s"),
+        ("idle", "Time with nothing to grow, by session and added up.", _by_link(lambda it: it.idle_seconds), "s"),
     ):
         readings.counter(f"paceline.draft.link.{name}", says, read, unit)
 

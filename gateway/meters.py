@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
-from gateway.admission import QueueStatistics
+from gateway.admission import QueueStatistics, Reason
 from gateway.counts import Counts, DrafterCounts, ModelCounts
 from gateway.service import Gateway
 from paceline.messages import Worker
@@ -36,8 +36,8 @@ def _requests(readings: Readings[Gateway]) -> None:
 
     def refused(gateway: Gateway) -> Iterator[Labelled]:
         for model, queue in gateway.admission.statistics().items():
-            for reason, number in queue.refused.items():
-                yield number, {"model": model, "reason": reason}
+            for reason in Reason:
+                yield queue.refused.get(reason.value, 0), {"model": model, "reason": reason.value}
 
     def failovers(gateway: Gateway) -> Iterator[Labelled]:
         return ((gateway.counts.failovers[reason], {"reason": reason}) for reason in REASONS)
@@ -103,7 +103,7 @@ def _steps(readings: Readings[Gateway]) -> None:
 
     for name, says, number in (
         ("session.steps", "Steps, each counted by every session that it is for.", lambda it: it.steps.steps),
-        ("drafted.steps", "Those that had nodes to verify.", lambda it: it.steps.drafted),
+        ("drafted.steps", "Steps of a session that had nodes to verify.", lambda it: it.steps.drafted),
         ("verified.nodes", "Nodes that steps have verified.", lambda it: it.steps.verified),
         ("accepted.nodes", "Nodes that became part of a text.", lambda it: it.steps.accepted_nodes),
     ):
@@ -113,7 +113,7 @@ def _steps(readings: Readings[Gateway]) -> None:
         ("pre.verify.steps", "Steps launched while a drafter was growing.", lambda it: it.pre_verify_steps, ""),
         ("post.verify.nodes", "Accepted nodes that came during a step.", lambda it: it.post_verify_nodes, ""),
         ("step", "Time of steps, by session and added up.", lambda it: it.step_seconds, "s"),
-        ("verifier.wait", "Time between steps, likewise: for drafts.", lambda it: it.verifier_wait_seconds, "s"),
+        ("verifier.wait", "Time between steps, by session and added up.", lambda it: it.verifier_wait_seconds, "s"),
         ("drafter.idle", "Time in which a drafter had nothing to grow.", lambda it: it.drafter_idle_seconds, "s"),
     )
     for name, says, total, unit in totals:

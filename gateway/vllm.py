@@ -7,10 +7,12 @@ mean acceptance length of such steps, as there.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
 
-from prometheus_client import Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.admission import QueueStatistics
@@ -33,18 +35,33 @@ GAUGES: tuple[tuple[str, str, Callable[[QueueStatistics], int]], ...] = (
 PER_POSITION = "spec_decode_num_accepted_tokens_per_pos"
 
 
+@dataclass
+class _FirstTokens:
+    """Of one model: requests by the time to their first token."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(genai.FIRST_TOKEN_BOUNDS) + 1))
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(genai.FIRST_TOKEN_BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        bounds = [*map(str, genai.FIRST_TOKEN_BOUNDS), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
 class VllmNames(Collector):
     """Of one gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        registry = gateway.telemetry.registry
-        registry.register(self)
-        first_token = Histogram(
-            "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", [LABEL],
-            buckets=genai.FIRST_TOKEN_BOUNDS, registry=registry,
-        )  # fmt: skip
-        gateway.counts.timings.on_first_token.append(lambda seconds, model: first_token.labels(model).observe(seconds))
+        self._first_tokens: dict[str, _FirstTokens] = {}
+        gateway.telemetry.registry.register(self)
+        gateway.counts.timings.on_first_token.append(self._first_token)
+
+    def _first_token(self, seconds: float, model: str) -> None:
+        self._first_tokens.setdefault(model, _FirstTokens()).add(seconds)
 
     def collect(self) -> Iterator[Metric]:
         models = list(self._gateway.counts.models.items())
@@ -65,6 +82,11 @@ class VllmNames(Collector):
             for model, queue in self._gateway.admission.statistics().items():
                 gauge.add_metric([model], of_queue(queue))
             yield gauge
+        says = "From a request's arrival to its first token."
+        first = HistogramMetricFamily("vllm:time_to_first_token_seconds", says, labels=[LABEL])
+        for model, tokens in list(self._first_tokens.items()):
+            first.add_metric([model], tokens.buckets(), tokens.seconds)
+        yield first
 
 
 def _per_position(steps: Steps) -> list[int]:

@@ -56,13 +56,13 @@ def _counts(readings: Readings[Figures]) -> None:
 
     for name, says, number in (
         ("steps", "Forwards of the target.", total(lambda it: it.steps)),
-        ("rows", "Rows of them: roots, nodes, tokens of prompts.", total(lambda it: it.rows)),
-        ("prompt.rows", "Of these: tokens of prompts and of what is computed again.", total(lambda it: it.prompt_rows)),
+        ("rows", "Rows of steps: roots, nodes, tokens of prompts.", total(lambda it: it.rows)),
+        ("prompt.rows", "Rows for prompts, and for what is computed again.", total(lambda it: it.prompt_rows)),
         ("offered.nodes", "Nodes that steps could have verified.", total(lambda it: it.offered_nodes)),
-        ("paying.nodes", "Of these: those that paid, by what rows cost.", total(lambda it: it.paying_nodes)),
+        ("paying.nodes", "Offered nodes that paid, by what rows cost.", total(lambda it: it.paying_nodes)),
         ("preemptions", "Sessions whose place was taken from them.", total(lambda it: it.preemptions)),
         ("prompt.tokens", "Tokens of prompts that were admitted.", total(lambda it: it.prompt_tokens)),
-        ("cached.tokens", "Of these: those found in the cache.", total(lambda it: it.cached_tokens)),
+        ("cached.tokens", "Tokens of admitted prompts that were in the cache.", total(lambda it: it.cached_tokens)),
         ("quarantines", "Times that a drafter was kept out.", lambda figures: figures.quarantines),
         ("ended.sessions", "Sessions that are over, by why.", ended),
     ):
@@ -82,11 +82,16 @@ def _sessions(readings: Readings[Figures]) -> None:
         ("emitted.tokens", "Tokens that became part of a text.", total(lambda it: it.steps + it.accepted_nodes), ""),
         ("verified.nodes", "Nodes that were verified.", total(lambda it: it.verified_nodes), ""),
         ("accepted.nodes", "Nodes that became part of a text.", total(lambda it: it.accepted_nodes), ""),
-        ("pre.verify.steps", "Launched while a drafter grew.", total(lambda it: it.pre_verify_steps), ""),
-        ("post.verify.nodes", "Accepted, came during a step.", total(lambda it: it.post_verify_nodes), ""),
+        ("pre.verify.steps", "Steps launched while a drafter grew.", total(lambda it: it.pre_verify_steps), ""),
+        ("post.verify.nodes", "Accepted nodes that came during a step.", total(lambda it: it.post_verify_nodes), ""),
         ("session.step", "Time of steps, by session and added up.", total(lambda it: it.step_seconds), "s"),
-        ("wait", "Time between steps, likewise: for drafts.", total(lambda it: it.verifier_wait_seconds), "s"),
-        ("drafter.idle", "Nothing to grow, says a drafter.", total(lambda it: it.drafter_idle_seconds), "s"),
+        ("wait", "Time between steps, by session and added up.", total(lambda it: it.verifier_wait_seconds), "s"),
+        (
+            "drafter.idle",
+            "Time with nothing to grow.",
+            total(lambda it: it.drafter_idle_seconds),
+            "s",
+        ),
         ("accepted.steps", "Steps by how many nodes they accepted.", accepted, ""),
     ):
         readings.counter(f"paceline.verify.{name}", says, number, unit)
@@ -106,6 +111,6 @@ def _drafters(readings: Readings[Figures]) -> None:
         ("steps", "Steps, by session, while it was to draft.", by_drafter(lambda it: it.steps), ""),
         ("busy", "What its growths took, as it says.", by_drafter(lambda it: it.busy_seconds), "s"),
         ("tested", "Nodes of it whose parent was accepted.", by_drafter(lambda it: it.tested), ""),
-        ("promised", "Sum of the probabilities that it gave those.", by_drafter(lambda it: it.promised), ""),
+        ("promised", "Sum of the probabilities that it gave to tested nodes.", by_drafter(lambda it: it.promised), ""),
     ):
         readings.counter(f"paceline.verify.drafter.{name}", says, number, unit)
