@@ -20,6 +20,9 @@ from paceline.telemetry import telemetry_of
 if TYPE_CHECKING:
     from drafter_service.links import Links
     from drafter_service.loading import Loaded
+    from drafter_service.service import Drafter
+    from paceline.loop import DeviceLoop
+    from paceline.telemetry.serving import MetricsServer
 
 logger = get_logger("drafter_service")
 
@@ -50,6 +53,7 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
         await loaded.reader.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready(lambda: growing.stalled_seconds < config.stall_seconds)
+    metrics = _metrics(config, drafter, growing)
     logger.info("serving", kind=config.kind, host=config.host, port=port)
     said = Announcement(config.worker_name, DRAFTER, config.advertise or f"{config.host}:{port}", drafter.incarnation)
     async with AsyncExitStack() as stack:
@@ -62,8 +66,21 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
     await server.stop()
     await links.close()
     await asyncio.to_thread(growing.stop)
+    await asyncio.to_thread(metrics.stop)
     await _close(loaded)
     failure.check()
+
+
+def _metrics(config: DrafterConfig, drafter: Drafter, growing: DeviceLoop) -> MetricsServer:
+    """Served from now on, if they are to be."""
+    from drafter_service.meters import measure
+    from paceline.telemetry.serving import MetricsServer
+
+    measure(drafter, growing, config.price_per_hour)
+    metrics = MetricsServer(drafter.telemetry, identity_of(config))
+    if config.metrics_port >= 0:
+        metrics.start(config.host, config.metrics_port, reserved=config.exit_with_parent)
+    return metrics
 
 
 async def _close(loaded: Loaded) -> None:

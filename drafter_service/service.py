@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from drafter_service.counts import Counts
 from drafter_service.drafters.base import DraftKind
 from drafter_service.session import DraftSession
 from drafter_service.tracing import DraftSpans
@@ -93,7 +94,7 @@ class Drafter:
         self.vocabulary_size, self.max_context, self.max_sessions = vocabulary_size, max_context, max_sessions
         self.incarnation = time.time_ns()
         """Of the process; each attached session has its own, later one."""
-        self.telemetry = OFF
+        self.telemetry, self.counts = OFF, Counts()
         self.changed = threading.Condition()
         self._news: list[Callable[[], None]] = []
         self.attached_sessions = 0
@@ -196,7 +197,11 @@ class Drafter:
             for session in sessions:
                 session.about_to_grow(started)
             self.kind.grow(sessions)
-            share = (self._clock() - started) / len(sessions)
+            took = self._clock() - started
+            share = took / len(sessions)
+            self.counts.growths += 1
+            self.counts.grown_sessions += len(sessions)
+            self.counts.busy_seconds += took
             for session in sessions:
                 session.busy_seconds += share
         self._send()
@@ -259,6 +264,10 @@ class Drafter:
 
     def _finish(self, member: Membership, reason: str) -> None:
         session = member.session
+        session.idle.note(self._clock(), idle=False)
+        link = self.counts.links.of(session.attach.verifier)
+        link.idle_seconds += session.idle.take()
+        link.busy_seconds += session.take_busy_seconds()
         self.kind.close(session)
         if self._members.get(session.session_id) is member:
             del self._members[session.session_id]
@@ -355,16 +364,21 @@ class Drafter:
             if not session.joined or session.mode is Mode.OFF:
                 continue
             _, nodes, rounds = updates.setdefault(id(member.link), (member.link, [], []))
-            epoch = session.attach.epoch
+            epoch, link_counts = session.attach.epoch, self.counts.links.of(session.attach.verifier)
             if session.mode is Mode.LOCKSTEP:
                 if session.round_complete or (session.may_grow and self._growable(member)):
                     continue
                 session.round_complete = True
                 rounds.append(RoundComplete(session.session_id, epoch, session.tree.root.position))
+                link_counts.rounds += 1
             columns = session.take_unsent()
             if columns is not None:
                 idle, busy = session.idle.take(), session.take_busy_seconds()
                 growth = session.take_growth(self._clock())
+                link_counts.entries += 1
+                link_counts.nodes += len(columns)
+                link_counts.idle_seconds += idle
+                link_counts.busy_seconds += busy
                 message = DraftNodes(session.session_id, epoch, columns, idle, busy, growth)
                 nodes.append(member.spans.sent(message))
         for link, nodes, rounds in updates.values():

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from gateway.callers import Callers
 from gateway.config import GatewayConfig
+from gateway.meters import measure
 from gateway.service import Gateway
 from gateway.servicer import GatewayServicer
+from gateway.vllm import VllmNames
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import process, wire
 from paceline.cluster.journal import Journal, MemoryJournal
@@ -49,6 +51,9 @@ async def serve(config: GatewayConfig, stop: process.Stop) -> None:
         verifiers, drafters, config.bounds, config.sessions_per_verifier, publish, journal, config.failover_seconds,
         telemetry,
     )  # fmt: skip
+    measure(gateway)
+    if telemetry.on and config.metric_names == "vllm":
+        VllmNames(gateway)
     async with AsyncExitStack() as stack:
         await _follow_registry(gateway, config, identity, stack)
         await _serve(gateway, callers, config, identity, stop)

@@ -11,11 +11,13 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
+from gateway.counts import Steps
 from gateway.keeping import NOT_RESUMABLE, Keeper
 from gateway.mailbox import Mailbox
 from gateway.refusals import refusal
 from gateway.seats import Seat, Seats
 from gateway.stops import Token
+from gateway.tally import Tally
 from gateway.telling import Teller
 from gateway.timelines import Notes
 from gateway.tokens import ResumeToken
@@ -61,6 +63,7 @@ class Running:
     """Makes one for a session that has so many tokens."""
     describe: Callable[[str], VerifierDescription | None]
     """Of the verifiers of a model, while the session is on none."""
+    tally: Tally
     notes: Notes | None = None
     """Its timeline, if anybody watches."""
     trace: Trace = OFF
@@ -73,6 +76,8 @@ class Running:
     _overlap: OverlapStatistics = field(default_factory=OverlapStatistics)
     """On this verifier, as it was told last, and on those before."""
     _overlap_before: OverlapStatistics = field(default_factory=OverlapStatistics)
+    _steps: Steps = field(default_factory=Steps)
+    """All those of the answer whose tokens were kept, wherever they were made."""
 
     @property
     def session_id(self) -> str:
@@ -112,7 +117,9 @@ class Running:
         past = self.keeper.past
         had, tokens = self.teller.resume(past, token.length)
         greeting, told = had if recall else self.teller.greeting(), SessionEvent(self.session_id, self.keeper.epoch)
-        self.committed = [id_ for event in past if event.committed for id_ in event.committed.token_ids]
+        for event in past:
+            self._commit(event)
+        self.tally.recalled(len(self.committed) - token.length)
         if self.teller.stopped or (past and past[-1].last):
             yield greeting
             yield self._told_before(past[-1], tokens)
@@ -153,7 +160,14 @@ class Running:
         description = self.seat.verifier.description if self.seat else self.describe(self.opening.model)
         says = exactness(description) if description else ""
         warning = "" if self.keeper.kept else NOT_RESUMABLE
-        overlap = self._overlap_before.plus(self._overlap)
+        steps, told = self._steps, self._overlap_before.plus(self._overlap)
+        overlap = replace(
+            told,  # up to a quarter of a second of a verifier that was lost is missing from it, of tokens nothing is
+            steps=steps.steps,
+            verified_nodes=steps.verified,
+            accepted_nodes=steps.accepted_nodes,
+            acceptance_histogram=steps.histogram,
+        )
         completion = self.teller.completion(event, len(tokens), overlap, says, warning)
         if self.notes is not None:
             self.notes.finish(completion)
@@ -190,13 +204,19 @@ class Running:
         if self.notes is not None:
             event = self.notes.hear(event)
         await self.keeper.keep(event)
-        if event.committed is not None:
-            self.committed += event.committed.token_ids
-            self._losses = 0
+        self._commit(event)
         if event.overlap is not None:
+            self.tally.counts.overlap(event.overlap, self._overlap)
             self._overlap = event.overlap
             (seat.crew.look if event.last else seat.crew.heard)(event.overlap)
         return event
+
+    def _commit(self, event: SessionEvent) -> None:
+        if event.committed is not None:
+            self.committed += event.committed.token_ids
+            self._losses = 0
+            for step in event.committed.counted:
+                self._steps.add(step)
 
     def _rejected(self, rejection: Rejection) -> Exception:
         if self.keeper.epoch > self.opening.epoch and rejection.status is Status.RESOURCE_EXHAUSTED:
@@ -225,6 +245,7 @@ class Running:
         if self._losses > MOST_LOSSES:
             lost = f"{self._losses} verifiers were lost one after the other without a token between them"
             raise self._with_token(Unavailable(f"{lost}: {why}"))
+        self.tally.counts.failovers["no_room" if isinstance(why, _SentAway) else "lost"] += 1
         about = {"session": self.session_id, "epoch": self.keeper.epoch, "tokens": len(self.committed)}
         logger.warning("a session goes on elsewhere", reason=why, **about)
         if self.seat is not None:

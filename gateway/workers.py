@@ -63,6 +63,8 @@ class VerifierWorker:
         self.codec: TextCodec | None = None
         self.others = 0
         """Sessions of other gateways there, when it was last asked."""
+        self.unasked_tokens = 0
+        """Emitted for sessions that had left, since we know it."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when it may take more sessions than before, or none."""
         self.outdated: Outdated = lambda *_: False
@@ -209,6 +211,7 @@ class VerifierWorker:
     def _deliver(self, event: SessionEvent) -> None:
         guest = self._sessions.get(event.session_id)
         if guest is None or guest.epoch != event.epoch:
+            self.unasked_tokens += len(event.committed.token_ids) if event.committed else 0
             return
         if event.last:
             del self._sessions[event.session_id]

@@ -32,6 +32,7 @@ from paceline.messages import (
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
 from paceline.telemetry import OFF, Telemetry, trace_id_of
+from verifier_service.counts import Figures
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.grammar.masks import MaskThread
@@ -45,6 +46,9 @@ from verifier_service.table import MAX_TAIL, Limits, SessionTable
 from verifier_service.tracing import trace
 
 logger = get_logger(__name__)
+
+STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds, of the histogram of steps."""
 
 
 class Verifier:
@@ -74,6 +78,9 @@ class Verifier:
         self._compiler = None if synthetic else compiler  # choices that follow drafts would leave any grammar
         self._openings, self._masks = Openings(), MaskThread()
         self._clock = clock
+        self.step_seconds = telemetry.meter.create_histogram(
+            "paceline.verify.step", "s", "Time of steps.", explicit_bucket_boundaries_advisory=STEP_BOUNDS
+        )
         self._news = False
         self.draining = False
         """Whether it refuses new sessions because it is about to stop."""
@@ -264,12 +271,15 @@ class Verifier:
             plan = self._stepper.launch()
         if not plan:
             return False
+        started = time.perf_counter()
         masks = self._masks.start(constrained_rows(plan))
         logits = self._runner.forward([entry.rows() for entry in plan])
         outcomes = self._stepper.decide(plan, logits, masks.result())
         with self.changed:
             outbox = self._stepper.commit(plan, outcomes)
+            self._table.counts.steps += 1
         outbox.send()
+        self.step_seconds.record(time.perf_counter() - started)
         return True
 
     work = step
@@ -296,6 +306,21 @@ class Verifier:
         """Whether any session is running or waiting, be it for its grammar, or blocks are still to be freed."""
         with self.changed:
             return self._table.busy or len(self._openings) > 0
+
+    def figures(self) -> Figures:
+        """All that it has counted, at one moment."""
+        with self.changed:
+            table, drafting = self._table, self._drafting
+            return Figures(
+                counts=table.counts.so_far(table),
+                running=len(table.running),
+                waiting=len(table.waiting) + len(self._openings),
+                free_blocks=table.pool.free,
+                blocks=table.pool.num_blocks,
+                calibration_errors=drafting.calibration_errors(),
+                quarantined=len(drafting.quarantine.kept_out),
+                quarantines=drafting.quarantine.terms,
+            )
 
     def load(self) -> tuple[int, int, int, int]:
         """Running and waiting sessions, free and total blocks."""

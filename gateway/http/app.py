@@ -18,7 +18,7 @@ from gateway.service import Gateway
 
 
 def make_app(gateway: Gateway, callers: Callers) -> FastAPI:
-    counters, admit = Counters(), admission(callers)
+    counters, admit = Counters(gateway.telemetry), admission(callers)
     face = Face(gateway, Models(gateway), counters)
     app = FastAPI(
         title="Paceline",

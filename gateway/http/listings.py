@@ -34,7 +34,7 @@ def open_routes(face: Face) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics() -> Response:
-        return Response(face.counters.text(face.gateway), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(face.counters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes
 

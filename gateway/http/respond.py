@@ -13,7 +13,6 @@ from gateway.callers import Caller
 from gateway.http.answer import Answer, Job
 from gateway.http.callers import caller_of
 from gateway.http.choices import Batch, merged, unless_gone
-from gateway.http.counters import Counters
 from gateway.http.encoding import DONE, json_response
 from gateway.http.errors import failure_of
 from gateway.http.face import Face
@@ -52,13 +51,12 @@ async def respond(face: Face, job: Job, request: Request) -> Response:
     try:
         if not job.stream:
             await unless_gone(request, _collect(answer, chunks))
-            face.counters.completed(answer.completions, job.choices_per_prompt)
             return json_response(await answer.whole())
         opening = await unless_gone(request, _opening(chunks))
     except BaseException:
         await chunks.aclose()
         raise
-    return EventStream(_events(face.counters, answer, job, opening, chunks))
+    return EventStream(_events(answer, opening, chunks))
 
 
 def _reads_events(request: Request) -> bool:
@@ -89,9 +87,7 @@ async def _opening(chunks: AsyncGenerator[Batch, None]) -> Batch:
     return opening
 
 
-async def _events(
-    counters: Counters, answer: Answer, job: Job, opening: Batch, chunks: AsyncGenerator[Batch, None]
-) -> AsyncGenerator[bytes, None]:
+async def _events(answer: Answer, opening: Batch, chunks: AsyncGenerator[Batch, None]) -> AsyncGenerator[bytes, None]:
     try:
         async with aclosing(chunks):
             if data := answer.stream(opening):
@@ -99,7 +95,6 @@ async def _events(
             async for batch in chunks:
                 if data := answer.stream(batch):
                     yield data
-        counters.completed(answer.completions, job.choices_per_prompt)
         yield await answer.last() + DONE
     except HANDLED as error:
         yield answer.broken(failure_of(error))

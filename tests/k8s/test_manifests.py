@@ -34,7 +34,8 @@ from tests.k8s.test_network import matches
 from verifier_service.config import VerifierConfig
 
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
-CUSTOM = {"PodMonitor": Path(__file__).parent / "schemas" / "podmonitor.json"}
+SCHEMAS = Path(__file__).parent / "schemas"
+CUSTOM = {"PodMonitor": SCHEMAS / "podmonitor.json", "PrometheusRule": SCHEMAS / "prometheusrule.json"}
 CLUSTER_WIDE = ("Namespace",)
 CONFIGS: dict[str, type[Any]] = {"gateway": GatewayConfig, "verifier": VerifierConfig, "drafter": DrafterConfig}
 
@@ -59,8 +60,11 @@ def test_each_selector_means_one_workload(manifests: Manifests) -> None:
         assert manifests.selected(workload["spec"]["selector"]["matchLabels"]) == [workload]
     for each in manifests.of_kind("Service"):
         assert len(manifests.selected(each["spec"]["selector"])) == 1, each["metadata"]["name"]
-    for each in manifests.of_kind("PodDisruptionBudget", "PodMonitor"):
+    for each in manifests.of_kind("PodDisruptionBudget"):
         assert len(manifests.selected(each["spec"]["selector"]["matchLabels"])) == 1, each["metadata"]["name"]
+    for each in manifests.of_kind("PodMonitor"):  # one for all pools of a kind
+        chosen = manifests.selected(each["spec"]["selector"]["matchLabels"])
+        assert {component_of(workload) for workload in chosen} == {each["metadata"]["name"]}
     for workload in manifests.workloads:
         for spread in pod_of(workload).get("topologySpreadConstraints", []):
             assert manifests.selected(spread["labelSelector"]["matchLabels"]) == [workload]
@@ -86,9 +90,9 @@ def test_services_lead_to_named_ports(manifests: Manifests) -> None:
         assert service["spec"]["clusterIP"] == "None"
         assert manifests.selected(service["spec"]["selector"]) == [workload]
     for monitor in manifests.of_kind("PodMonitor"):
-        (workload,) = manifests.selected(monitor["spec"]["selector"]["matchLabels"])
-        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
-            assert port_of(pod_of(workload)["containers"][0], endpoint["port"])
+        for workload in manifests.selected(monitor["spec"]["selector"]["matchLabels"]):
+            for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+                assert port_of(pod_of(workload)["containers"][0], endpoint["port"])
 
 
 def test_the_base_needs_no_overlay_for_that() -> None:

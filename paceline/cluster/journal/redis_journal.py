@@ -59,6 +59,7 @@ class RedisJournal:
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
+        self.outages = 0
 
     @property
     def away(self) -> bool:
@@ -139,6 +140,8 @@ class RedisJournal:
         self._contact.lost(error)
         if self._probe is None:
             self._probe = asyncio.create_task(self._look_again(), context=Context())
+            self.outages += 1
+            self._probe = asyncio.create_task(self._look_again())
 
     async def _look_again(self) -> None:
         while True:

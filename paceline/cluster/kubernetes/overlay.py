@@ -15,7 +15,8 @@ from paceline.cluster.announcing import DRAFTER, VERIFIER
 from paceline.cluster.kubernetes import outside
 from paceline.cluster.kubernetes.pools import Workload, workloads
 from paceline.cluster.kubernetes.refusals import check_renderable
-from paceline.cluster.topology import EMBEDDED, GatewayPool, Topology
+from paceline.cluster.topology import EMBEDDED, Topology
+from paceline.settings.flags import variable
 from paceline.speculation.fields import FieldError, every_error, require
 
 HEADER = "# Written by 'paceline render kubernetes' from a topology; what is changed here is lost the next time.\n"
@@ -54,7 +55,7 @@ def render(topology: Topology, rendering: Rendering) -> Files:
     topology = topology if topology.redis is not None else replace(topology, redis=EMBEDDED)  # there always is one
     check_renderable(topology)
     pools = list(workloads(topology))
-    files = {KUSTOMIZATION: _kustomization(topology, rendering, pools), GATEWAY_PATCH: _gateway(topology.gateway)}
+    files = {KUSTOMIZATION: _kustomization(topology, rendering, pools), GATEWAY_PATCH: _gateway(topology)}
     if _is_outside(topology.redis):
         files |= {REDIS_URL: outside.url_patch(topology.redis), REDIS_POLICY: outside.policy(topology.redis)}
     texts = {PurePosixPath(name): _text(data) for name, data in files.items()}
@@ -151,8 +152,9 @@ def _pool(pool: Workload, rendering: Rendering) -> dict[str, str]:
     return {name: _text(data) for name, data in files.items()}
 
 
-def _gateway(pool: GatewayPool) -> list[dict[str, Any]]:
+def _gateway(topology: Topology) -> list[dict[str, Any]]:
     """Its ports are those of the Service; in the pods they are always the same."""
+    pool = topology.gateway
     ports = [
         {"name": "http", "port": pool.http, "targetPort": "http", "appProtocol": "http"},
         {"name": "grpc", "port": pool.grpc, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"},
@@ -160,9 +162,13 @@ def _gateway(pool: GatewayPool) -> list[dict[str, Any]]:
     ]
     scaler = {"minReplicas": pool.replicas, "maxReplicas": max(LEAST_CEILING, CEILING_FACTOR * pool.replicas)}
     named = {"metadata": {"name": "gateway"}}
+    told = topology.telemetry.flags(gateway=True)
+    env = [{"name": variable("gateway", name), "value": str(value)} for name, value in told.items()]
+    template = {"spec": {"containers": [{"name": "gateway", "env": env}]}}
     return [
         {"apiVersion": "v1", "kind": "Service", **named, "spec": {"ports": ports}},
         {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", **named, "spec": scaler},
+        *([{"apiVersion": "apps/v1", "kind": "Deployment", **named, "spec": {"template": template}}] if env else []),
     ]
 
 

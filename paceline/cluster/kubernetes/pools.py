@@ -84,12 +84,14 @@ class Workload:
 def workloads(topology: Topology) -> Iterator[Workload]:
     """Verifiers for each model, then the drafters that models name, each pool once for all its models."""
     models: dict[str, list[str]] = {}
+    common = topology.telemetry.flags(gateway=False)
     for model in topology.models:
         pool = topology.verifiers[model.verifiers]
-        settings = {"target": model.target, "model": model.id, **set_values(pool, FLEETS_VERIFIER_KEYS)}
+        settings = {"target": model.target, "model": model.id, **set_values(pool, FLEETS_VERIFIER_KEYS), **common}
         yield Workload(VERIFIER, verifiers_name(topology, model), pool, settings)
         for name in model.drafters:
             models.setdefault(name, []).append(model.id)
     for name, served in models.items():
         drafters = topology.drafters[name]
-        yield Workload(DRAFTER, name, drafters, {**set_values(drafters, FLEETS_DRAFTER_KEYS), "models": served})
+        settings = {**set_values(drafters, FLEETS_DRAFTER_KEYS), "models": served, **common}
+        yield Workload(DRAFTER, name, drafters, settings)

@@ -30,7 +30,7 @@ class Reading:
     waiting: Mapping[str, float]
     """Requests, by model."""
     step_seconds: float
-    """Since the gateways have started, of HTTP answers, as all counters of theirs."""
+    """Since the gateways have started, as all counters of theirs."""
     wait_seconds: float
 
 
