@@ -100,12 +100,13 @@ class Access:
             called(call := Call())
         call.answered = True
         _answer.set(answer := _Answer())
-        started, completion, text, why, tokens = time.monotonic(), None, list[str](), dict[str, Any](), 0
+        wanted, text, why = texts_wanted(), list[str](), dict[str, Any]()
+        started, completion, tokens = time.monotonic(), None, 0
         try:
             async with aclosing(begin()) as chunks:
                 async for chunk in chunks:
                     completion, tokens = chunk.completion, tokens + len(chunk.token_ids)
-                    if texts_wanted():
+                    if wanted:
                         text.append(chunk.text)
                     yield chunk
         except BaseException as error:
@@ -114,7 +115,7 @@ class Access:
         finally:
             about = {"caller": caller.name or None, "resumed": resumed or None, "via": call.via, "tokens": tokens}
             seconds = time.monotonic() - started
-            texts = {"prompt": answer.prompt, "text": "".join(text)} if texts_wanted() else {}
+            texts = {"prompt": answer.prompt, "text": "".join(text)} if wanted else {}
             self._tell({**about, **_figures(completion), "seconds": seconds, **why, **texts})
 
     def refused(self, call: Call, reason: str, **about: Any) -> None:
