@@ -28,7 +28,7 @@ MOST_WAITING = 8192
 """Spans that wait to be sent; of more, the oldest are dropped."""
 QUIET_SECONDS = 60.0
 """Between two lines about the same trouble with a collector."""
-_TALKATIVE = ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal")
+TALKATIVE = ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal")
 
 
 class Following(Sampler):
@@ -100,7 +100,7 @@ class Export:
 
 def be_sparing() -> None:
     """One line a minute about each trouble with collectors, in the whole process."""
-    for name in _TALKATIVE:
+    for name in TALKATIVE:
         logger = logging.getLogger(name)
         if not any(isinstance(known, Sparing) for known in logger.filters):
             logger.addFilter(Sparing())

@@ -108,6 +108,16 @@ async def test_what_goes_on_with_a_traced_answer_is_linked_to_it(fleet: Fleet) -
     assert parent_id(fleet.the("resume")) == ""
 
 
+async def test_a_request_that_joins_one_by_its_key_is_linked_to_it(fleet: Fleet) -> None:
+    asked = replace(ASKED, idempotency_key="once")
+    async with GatewayClient(fleet.traced.address) as client:
+        await last(client.generate(asked, SAMPLED))
+        await last(client.generate(asked, SAMPLED))
+    first, second = fleet.recorded.named("generate")
+    assert not first.links
+    assert [link.context.span_id for link in second.links] == [first.context.span_id]
+
+
 async def test_a_request_that_fails_says_so_and_quotes_nothing(fleet: Fleet) -> None:
     asked = Generate(token_ids=(1, 987654321), sampling=ASKED.sampling)
     async with GatewayClient(fleet.traced.address) as client:

@@ -14,7 +14,15 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link
 
 from paceline.telemetry import OFF, context_of, link_to, telemetry_of
-from paceline.telemetry.export import MOST_WAITING, QUIET_SECONDS, SHUTDOWN_SECONDS, Following, Sparing
+from paceline.telemetry.export import (
+    MOST_WAITING,
+    QUIET_SECONDS,
+    SHUTDOWN_SECONDS,
+    TALKATIVE,
+    Following,
+    Sparing,
+    be_sparing,
+)
 from tests.telemetry.spans import SAMPLED, UNSAMPLED
 
 LATE_SECONDS = 5.0
@@ -47,6 +55,7 @@ def test_a_service_ends_though_its_collector_is_away(away: str, caplog: pytest.L
     telemetry.shutdown()
     assert time.monotonic() - started < SHUTDOWN_SECONDS + LATE_SECONDS
     assert len(caplog.records) < 10
+    assert all(record.name in TALKATIVE for record in caplog.records)
 
 
 def test_without_a_collector_contexts_are_passed_on() -> None:
@@ -63,6 +72,13 @@ def test_the_same_trouble_is_told_once_a_minute() -> None:
     assert [lines.filter(record) for record in records * 2] == [True, True, False, False]
     now = QUIET_SECONDS
     assert lines.filter(records[0])
+
+
+def test_who_speaks_of_collectors_is_sparing_with_lines() -> None:
+    for _ in range(2):
+        be_sparing()
+    for name in TALKATIVE:
+        assert sum(isinstance(known, Sparing) for known in logging.getLogger(name).filters) == 1
 
 
 @pytest.mark.parametrize(

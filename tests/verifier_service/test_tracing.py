@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
+from paceline.messages import DraftingEvent, NodesArrived, SessionEvent, StepDecided
+from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from paceline.telemetry import OFF, Telemetry
 from tests.in_process import InProcess, load, make_drafter
@@ -92,7 +95,39 @@ def test_a_step_is_linked_to_each_growth_that_it_verified_nodes_of_once(target_p
     drafts = recorded.named("draft")
     assert total(drafts, "paceline.growths") == len(growths)
     assert total(drafts, "paceline.nodes") == total(list(growths.values()), "paceline.nodes")
-    assert all(event.name == "joined" for draft in drafts for event in draft.events)
+    assert [[event.name for event in draft.events] for draft in drafts] == [["joined"]] * 2
+
+
+def test_a_step_is_linked_to_all_that_proposed_its_nodes(target_path: Path) -> None:
+    """Also to who said what another one had said before; and what is dead is remembered no more."""
+    recorded = Recorded()
+    there, told = world(target_path, recorded.telemetry), list[DraftingEvent]()
+    send = there.recorder.send
+
+    def listen(events: Sequence[SessionEvent]) -> None:
+        told.extend(item for event in events for item in event.events)
+        send(events)
+
+    there.recorder.send = listen  # type: ignore[method-assign]
+    there.open("s", PROMPT, SAMPLING, SpeculationParameters(events=True), traceparent=SAMPLED)
+    session = there.verifier._table.get("s")
+    assert session is not None
+    owners = [getattr(watcher, "__self__", None) for watcher in session.record.watchers]
+    (spans,) = (owner for owner in owners if isinstance(owner, tracing.SessionSpans))
+    there.run()
+    growths = {span.context.span_id: str(said(span, "paceline.drafter")) for span in recorded.named("growth")}
+    linked = [{growths[link.context.span_id] for link in step.links} for step in recorded.named("step")]
+    proposers: dict[int, set[str]] = {}
+    expected = list[set[str]]()
+    for event in told:
+        if isinstance(event, NodesArrived):
+            for node_id in event.node_ids:
+                proposers.setdefault(node_id, set()).add(event.drafter_id)
+        elif isinstance(event, StepDecided):
+            expected.append(set[str]().union(*(proposers[node_id] for node_id in event.verified_ids)))
+    assert linked == expected
+    assert {"model", "ngram"} in expected
+    assert len(spans._grown) < len(proposers)
 
 
 def test_a_preempted_session_waits_again(target_path: Path) -> None:
