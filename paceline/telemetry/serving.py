@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
 import threading
@@ -13,13 +12,14 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from paceline.logs import get_logger
 from paceline.security.access import CALLING
 from paceline.security.identity import Identity, Party
 from paceline.security.refusals import REFUSALS
 from paceline.speculation.fields import FieldError
 from paceline.telemetry.provider import Telemetry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PATIENCE_SECONDS = 2.0
 """What a client may take for its request: they are answered one after the other."""
@@ -58,7 +58,7 @@ class MetricsServer:
             raise FieldError("metrics_port", port, f"a port that is free on {host} ({error.strerror})") from error
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
         bound = int(self._server.server_address[1])
-        logger.info("metrics on %s://%s:%d/metrics", "https" if identity else "http", host, bound)
+        logger.info("serving metrics", url=f"{'https' if identity else 'http'}://{host}:{bound}/metrics")
         return bound
 
     def stop(self) -> None:
