@@ -16,6 +16,7 @@ import typer
 from paceline import __version__
 from paceline.cli.certs import certs
 from paceline.cli.config import config
+from paceline.cli.experiment import experiment
 from paceline.cli.keys import keys
 from paceline.cli.place import Place
 from paceline.cli.render import render
@@ -38,6 +39,7 @@ app.add_typer(config, name="config")
 app.add_typer(keys, name="keys")
 app.add_typer(certs, name="certs")
 app.add_typer(render, name="render")
+app.add_typer(experiment, name="experiment")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
