@@ -6,7 +6,6 @@ the device, takes note of them, and adds the next nodes.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
@@ -14,10 +13,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from drafter_service.counts import Counts
 from drafter_service.drafters.base import DraftKind
 from drafter_service.session import DraftSession
 from drafter_service.tracing import DraftSpans
 from paceline.errors import Draining, FailedPrecondition, ResourceExhausted
+from paceline.logs import get_logger
 from paceline.messages import (
     Attach,
     Attached,
@@ -37,9 +38,9 @@ from paceline.messages import (
 from paceline.speculation.fields import require
 from paceline.speculation.merge import CREDIT
 from paceline.speculation.policy import Mode
-from paceline.telemetry import OFF
+from paceline.telemetry import OFF, trace_id_of
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class VerifierLink(Protocol):
@@ -69,6 +70,12 @@ class Membership:
         self.session, self.link, self.observer, self.spans = session, link, observer, spans
         self.over = False
 
+    @property
+    def about(self) -> dict[str, object]:
+        """What its log lines are about."""
+        attach = self.session.attach
+        return {"session": attach.session_id, "epoch": attach.epoch, "trace_id": trace_id_of(attach.traceparent)}
+
 
 class Drafter:
     """Sessions of one kind of drafter, and the growth of their trees."""
@@ -87,7 +94,7 @@ class Drafter:
         self.vocabulary_size, self.max_context, self.max_sessions = vocabulary_size, max_context, max_sessions
         self.incarnation = time.time_ns()
         """Of the process; each attached session has its own, later one."""
-        self.telemetry = OFF
+        self.telemetry, self.counts = OFF, Counts()
         self.changed = threading.Condition()
         self._news: list[Callable[[], None]] = []
         self.attached_sessions = 0
@@ -187,11 +194,16 @@ class Drafter:
         sessions = [member.session for member in self._growing()]
         if sessions:
             started = self._clock()
+            for session in sessions:
+                session.about_to_grow(started)
             self.kind.grow(sessions)
-            share = (self._clock() - started) / len(sessions)
+            took = self._clock() - started
+            share = took / len(sessions)
+            self.counts.growths += 1
+            self.counts.grown_sessions += len(sessions)
+            self.counts.busy_seconds += took
             for session in sessions:
                 session.busy_seconds += share
-                session.growing_since = started if session.growing_since is None else session.growing_since
         self._send()
         return bool(sessions or news)
 
@@ -252,6 +264,10 @@ class Drafter:
 
     def _finish(self, member: Membership, reason: str) -> None:
         session = member.session
+        session.idle.note(self._clock(), idle=False)
+        link = self.counts.links.of(session.attach.verifier)
+        link.idle_seconds += session.idle.take()
+        link.busy_seconds += session.take_busy_seconds()
         self.kind.close(session)
         if self._members.get(session.session_id) is member:
             del self._members[session.session_id]
@@ -260,6 +276,7 @@ class Drafter:
         member.over = True
         member.spans.end(reason)
         self.attached_sessions -= 1
+        logger.debug("a session is left", reason=reason, **member.about)
         member.observer(Detached(reason))
 
     def _apply(self, verdicts: Verdicts, link: VerifierLink) -> None:
@@ -334,7 +351,9 @@ class Drafter:
     def _rejected(self, rejection: Rejection, link: VerifierLink) -> None:
         member = self._member(rejection.session_id, rejection.epoch or None, link)
         if member:
-            logger.warning("session %s refused: %s %s", rejection.session_id, rejection.status.name, rejection.detail)
+            logger.warning(
+                "a session is refused", status=rejection.status.name, detail=rejection.detail, **member.about
+            )
             self._finish(member, f"{rejection.status.name}: {rejection.detail}")
 
     def _send(self) -> None:
@@ -345,16 +364,21 @@ class Drafter:
             if not session.joined or session.mode is Mode.OFF:
                 continue
             _, nodes, rounds = updates.setdefault(id(member.link), (member.link, [], []))
-            epoch = session.attach.epoch
+            epoch, link_counts = session.attach.epoch, self.counts.links.of(session.attach.verifier)
             if session.mode is Mode.LOCKSTEP:
                 if session.round_complete or (session.may_grow and self._growable(member)):
                     continue
                 session.round_complete = True
                 rounds.append(RoundComplete(session.session_id, epoch, session.tree.root.position))
+                link_counts.rounds += 1
             columns = session.take_unsent()
             if columns is not None:
                 idle, busy = session.idle.take(), session.take_busy_seconds()
                 growth = session.take_growth(self._clock())
+                link_counts.entries += 1
+                link_counts.nodes += len(columns)
+                link_counts.idle_seconds += idle
+                link_counts.busy_seconds += busy
                 message = DraftNodes(session.session_id, epoch, columns, idle, busy, growth)
                 nodes.append(member.spans.sent(message))
         for link, nodes, rounds in updates.values():

@@ -55,7 +55,7 @@ class DraftSession:
         self.busy_seconds = 0.0
         """Its share of the growths since the last message."""
         self.growing_since: float | None = None
-        """When the first growth since the last message began."""
+        """When the growth began that brought the first of the nodes that are not sent yet."""
         self.node_limit = 0
         self.growths = 0
         """Growths since the last verdict."""
@@ -90,6 +90,11 @@ class DraftSession:
     def take_busy_seconds(self) -> float:
         seconds, self.busy_seconds = self.busy_seconds, 0.0
         return seconds
+
+    def about_to_grow(self, now: float) -> None:
+        """A growth begins; one before it that brought nothing is forgotten."""
+        if not self._unsent or self.growing_since is None:
+            self.growing_since = now
 
     def take_growth(self, now: float) -> Growth | None:
         """Of what is about to be sent, if anybody watches; ``now`` is on the clock of the growths."""

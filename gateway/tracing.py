@@ -23,6 +23,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import AttributeValue
 
+from gateway.timelines import Laps
 from paceline.messages import Chunk, Completion, Generate, OpenSession
 from paceline.messages.sessions import is_sampled
 from paceline.speculation.sampling import SamplingParameters
@@ -34,10 +35,13 @@ ItemT = TypeVar("ItemT")
 class Trace:
     """Of one answer. Where nothing is traced it passes on what the client has sent, or a trace that is not sampled."""
 
-    def __init__(self, tracer: Tracer, span: Span, before: str = "") -> None:
+    def __init__(self, tracer: Tracer, span: Span, laps: Laps, before: str = "") -> None:
         """``before``: of the answer that it goes on with, to which it is linked."""
         self._tracer, self._span, self._before = tracer, span, before
         self._phase: Span = INVALID_SPAN
+        self._phase_name = ""
+        self.laps = laps
+        """The phases that it has gone through."""
         self.traceparent = valid_or_new(traceparent_of(span))
         """Of the span that is the whole answer."""
         self._context = set_span_in_context(span, Context())
@@ -45,9 +49,13 @@ class Trace:
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
-    def phase(self, name: str = "") -> None:
-        """What happens with the request from now on, until the next phase; empty: none that has a span here."""
+    def phase(self, name: str = "", tokens: int = 0) -> None:
+        """What happens with the request from now on, until the next phase; empty: none that has a span here.
+        ``tokens``: that the phase which ends was about."""
         self._phase.end()
+        if self._phase_name:
+            self.laps.lap(self._phase_name, tokens)
+        self._phase_name = name
         self._phase = self._tracer.start_span(name, self._context) if name else INVALID_SPAN
 
     def opened(self, opening: OpenSession) -> None:
@@ -85,18 +93,20 @@ class Trace:
         self._span.end()
 
 
-OFF = Trace(NoOpTracer(), INVALID_SPAN)
+OFF = Trace(NoOpTracer(), INVALID_SPAN, Laps())
 
 
 @contextmanager
-def traced(tracer: Tracer, operation: str, request: Generate | None = None, before: str = "") -> Iterator[Trace]:
+def traced(
+    tracer: Tracer, operation: str, laps: Laps, request: Generate | None = None, before: str = ""
+) -> Iterator[Trace]:
     """The trace of an answer, as a part of what the client has sent. ``before``: of the answer that it goes on with."""
     about: dict[str, AttributeValue] = {
         genai.PROVIDER_NAME: genai.PROVIDER,
         genai.OPERATION_NAME: genai.CHAT if request is not None and request.chat else genai.TEXT_COMPLETION,
     }
     span = tracer.start_span(operation, context_of(heard()), SpanKind.SERVER, about, _link(before))
-    trace = Trace(tracer, span, before)
+    trace = Trace(tracer, span, laps, before)
     try:
         yield trace
     except BaseException as error:

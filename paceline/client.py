@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -121,6 +122,21 @@ class GatewayClient:
     async def workers(self) -> list[Worker]:
         reply = await self._stubs.current.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
         return [wire.from_worker(worker) for worker in reply.workers]
+
+    async def timeline(self, trace_id: str) -> dict[str, Any]:
+        """What happened when in our latest answers of this trace that were watched, as docs/observability.md describes
+        it; NOT_FOUND if no gateway keeps any."""
+        request = wire.gateway.GetTimelineRequest(trace_id=trace_id)
+        for asked in range(1, len(self._stubs) + 1):
+            try:
+                reply = await self._stubs.current.GetTimeline(request, metadata=self._metadata)
+                return dict(json.loads(reply.timeline_json))
+            except grpc.aio.AioRpcError as error:
+                elsewhere = error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE)
+                if not elsewhere or asked == len(self._stubs):
+                    raise
+                self._stubs.turn()  # it is kept by the gateway that gave the answer
+        raise AssertionError("there is a gateway")
 
 
 class BlockingGatewayClient:

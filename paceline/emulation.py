@@ -6,7 +6,6 @@ Deadlines, not delays: a forward takes the larger of its own and the given time,
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import re
 import time
@@ -16,11 +15,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from paceline.logs import get_logger
 from paceline.speculation.fields import FieldError, require
 from paceline.speculation.noise import noise_hash, uniform
 from paceline.speculation.tree import Node, Selection
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ItemT = TypeVar("ItemT")
 LOG_EVERY = 50
@@ -58,7 +58,7 @@ class Pace:
         """Waits until a forward over ``rows`` that ``started`` on the performance counter is due."""
         self.forwards += 1
         if self.forwards % LOG_EVERY == 0:
-            logger.info("pace: %d of %d forwards were late", self.missed, self.forwards)
+            logger.info("pace", forwards=self.forwards, late=self.missed)
         left = started + self.seconds + self.per_row_seconds * (rows - 1) - time.perf_counter()
         if left > 0:
             time.sleep(left)

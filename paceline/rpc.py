@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
-import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -32,6 +31,7 @@ from paceline.errors import (
     Unavailable,
 )
 from paceline.guard import Guard
+from paceline.logs import get_logger
 from paceline.security.access import Gatekeeper
 from paceline.security.identity import Identity, Role, Trust, server_name
 from paceline.security.refusals import REFUSALS
@@ -39,7 +39,7 @@ from paceline.speculation.fields import require
 from paceline.telemetry.calls import TracedCalls
 from paceline.telemetry.context import TRACEPARENT, hear
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 16 << 20
 KEEPALIVE_MS = 20_000
@@ -311,7 +311,7 @@ class Server:
         while True:
             if (now := healthy()) is not serving:
                 serving = now
-                logger.warning("health: %s", "serving again" if serving else "not serving")
+                logger.warning("health has changed", serving=serving)
                 await self._set(states.SERVING if serving else states.NOT_SERVING)
             await asyncio.sleep(HEALTH_SECONDS)
 

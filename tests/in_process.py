@@ -137,7 +137,10 @@ class InProcess:
     def attach(self, drafter: Drafter, link: ToVerifier, opening: OpenSession) -> None:
         attach = Attach.to(opening, "here", drafter.drafter_id)
         attach = wire.from_attach(wire.to_attach(attach))
-        drafter.attach(attach, link, lambda event: self.attach_events.append((opening.session_id, event)))
+        with (
+            self.verifier.changed
+        ):  # first: so does a thread that has compiled a grammar, whose verdicts come here at once
+            drafter.attach(attach, link, lambda event: self.attach_events.append((opening.session_id, event)))
 
     def run(self, growths_per_step: int = 2, between: Callable[[int], None] | None = None) -> None:
         for turn in range(1_000_000):

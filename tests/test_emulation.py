@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from paceline.emulation import EmulatedLink, Pace, SyntheticAcceptance
+from paceline.bench.overlap.real_cells import late_share
+from paceline.emulation import LOG_EVERY, EmulatedLink, Pace, SyntheticAcceptance
+from paceline.logs import JSON, readable
 from paceline.speculation.fields import FieldError
 from paceline.speculation.tree import DraftTree, Node, Selection
+from tests.logs.capturing import written
 
 
 def test_a_forward_takes_the_larger_of_its_own_and_the_given_time() -> None:
@@ -53,6 +56,12 @@ async def test_a_wire_carries_everything_and_what_ends_it() -> None:
         await receive()
     assert found == list(range(20))
     assert asyncio.get_running_loop().time() - started >= 0.019
+
+
+def test_a_benchmark_reads_from_the_log_how_many_forwards_were_late() -> None:
+    with written(JSON) as log:
+        Pace(0.0, forwards=LOG_EVERY - 1, missed=20).hold(time.perf_counter(), rows=1)
+    assert late_share(readable(log.getvalue().rstrip())) == 20 / LOG_EVERY
 
 
 @pytest.mark.parametrize(

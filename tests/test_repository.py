@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+EXPERIMENTS = [
+    *("data/README.md", "data/acceptance.csv", "data/cards.csv", "data/prices.yaml", "data/step_times.csv"),
+    *("data/verify_cost.csv", "data/validation_pearl.csv", "data/validation_ssd.csv", "specs/rtt-sweep.yaml"),
+]
 
 
 def test_lock_has_exact_versions_and_nothing_of_this_machine() -> None:
@@ -24,7 +29,8 @@ def test_light_parts_import_neither_torch_nor_transformers_nor_ray() -> None:
     )
     modules += (
         ", drafter_service.__main__, drafter_service.drafters.ngram, drafter_service.drafters.suffix,"
-        " drafter_service.drafters.datastore, drafter_service.loading, paceline.datastore, paceline.bench.demo"
+        " drafter_service.drafters.datastore, drafter_service.loading, paceline.datastore, paceline.bench.demo,"
+        " paceline.experiments.reading, paceline.experiments.validation.report"
     )
     program = f"import sys, {modules}; print({{'torch', 'transformers', 'ray'}} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -44,6 +50,8 @@ def test_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], check=True, cwd=ROOT
     )
     (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    assert [name for name in EXPERIMENTS if f"paceline/experiments/{name}" not in packed] == []
     environment = tmp_path / "empty"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin" / "python"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from paceline.emulation import SyntheticAcceptance
-from paceline.engine.runner import ModelRunner
+from paceline.engine.runner import Logits, ModelRunner
 from paceline.errors import FailedPrecondition, FieldError, PacelineError
+from paceline.logs import bound, get_logger
 from paceline.messages import (
     AbortSession,
     AuthorizeDrafter,
@@ -30,18 +31,24 @@ from paceline.messages import (
 )
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
-from paceline.telemetry import OFF, Telemetry
+from paceline.telemetry import OFF, Telemetry, trace_id_of
+from verifier_service.counts import Figures
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.grammar.masks import MaskThread
-from verifier_service.grammar.matcher import Matcher
+from verifier_service.grammar.matcher import Masks, Matcher
 from verifier_service.openings import Opening, Openings
-from verifier_service.plan import constrained_rows
+from verifier_service.plan import Plan, constrained_rows
 from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
 from verifier_service.switch import Switch
 from verifier_service.table import MAX_TAIL, Limits, SessionTable
 from verifier_service.tracing import trace
+
+logger = get_logger(__name__)
+
+STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds, of the histogram of steps."""
 
 
 class Verifier:
@@ -71,6 +78,9 @@ class Verifier:
         self._compiler = None if synthetic else compiler  # choices that follow drafts would leave any grammar
         self._openings, self._masks = Openings(), MaskThread()
         self._clock = clock
+        self.step_seconds = telemetry.meter.create_histogram(
+            "paceline.verify.step", "s", "Time of steps.", explicit_bucket_boundaries_advisory=STEP_BOUNDS
+        )
         self._news = False
         self.draining = False
         """Whether it refuses new sessions because it is about to stop."""
@@ -116,8 +126,9 @@ class Verifier:
         self.draining = True
 
     def _open(self, opening: OpenSession, gateway: GatewayLink) -> None:
-        refusal = self._refusal(opening)
+        refusal, about = self._refusal(opening), _about(opening)
         if refusal:
+            logger.debug("a session is refused", status=refusal.status.name, **about)
             event = SessionEvent(opening.session_id, opening.epoch, rejected=refusal)
             gateway.send([event])
             return
@@ -127,7 +138,8 @@ class Verifier:
             return
         waiting = self._openings.add(opening, gateway)
         committed = opening.token_ids[opening.prompt_length :]
-        self._compiler.start(opening.sampling, committed, lambda outcome: self._compiled(waiting, outcome))
+        with bound(**about):
+            self._compiler.start(opening.sampling, committed, lambda outcome: self._compiled(waiting, outcome))
 
     def _supersede(self, opening: OpenSession) -> None:
         """A later epoch has come: whoever holds the session with an earlier one hears that it has gone on."""
@@ -145,6 +157,7 @@ class Verifier:
         trace(session, self.telemetry.tracer, self._clock)
         self._table.add(session)
         self._drafting.session_opened(opening.session_id)
+        logger.debug("a session is opened", **_about(opening))
 
     def _compiled(self, waiting: Opening, outcome: Matcher | FieldError | PacelineError) -> None:
         """A grammar is ready, or is not one; its session may have been aborted meanwhile."""
@@ -252,22 +265,33 @@ class Verifier:
 
     def step(self) -> bool:
         """Launches a step with what is ready, if anything is, and publishes what it decided."""
-        with self.changed:
-            self._news = False
-            self._drafting.expire(self._clock())
-            plan = self._stepper.launch()
+        plan = self.launch()
         if not plan:
             return False
+        started = time.perf_counter()
         masks = self._masks.start(constrained_rows(plan))
         logits = self._runner.forward([entry.rows() for entry in plan])
-        outcomes = self._stepper.decide(plan, logits, masks.result())
-        with self.changed:
-            outbox = self._stepper.commit(plan, outcomes)
-        outbox.send()
+        self.conclude(plan, logits, masks.result())
+        self.step_seconds.record(time.perf_counter() - started)
         return True
 
     work = step
     """As the device's loop calls it."""
+
+    def launch(self) -> Plan:
+        """Plans a step with what is ready; empty: nothing is yet."""
+        with self.changed:
+            self._news = False
+            self._drafting.expire(self._clock())
+            return self._stepper.launch()
+
+    def conclude(self, plan: Plan, logits: Sequence[Logits], masks: Mapping[str, Masks]) -> None:
+        """The forward is over: decides, commits, publishes."""
+        outcomes = self._stepper.decide(plan, logits, masks)
+        with self.changed:
+            outbox = self._stepper.commit(plan, outcomes)
+            self._table.counts.steps += 1
+        outbox.send()
 
     def wait_seconds(self) -> float | None:
         """How long the step loop may sleep unless something changes; None: until it does. Called with the lock."""
@@ -291,8 +315,28 @@ class Verifier:
         with self.changed:
             return self._table.busy or len(self._openings) > 0
 
+    def figures(self) -> Figures:
+        """All that it has counted, at one moment."""
+        with self.changed:
+            table, drafting = self._table, self._drafting
+            return Figures(
+                counts=table.counts.so_far(table),
+                running=len(table.running),
+                waiting=len(table.waiting) + len(self._openings),
+                free_blocks=table.pool.free,
+                blocks=table.pool.num_blocks,
+                calibration_errors=drafting.calibration_errors(),
+                quarantined=len(drafting.quarantine.kept_out),
+                quarantines=drafting.quarantine.terms,
+            )
+
     def load(self) -> tuple[int, int, int, int]:
         """Running and waiting sessions, free and total blocks."""
         with self.changed:
             pool = self._table.pool
             return len(self._table.running), len(self._table.waiting), pool.free, pool.num_blocks
+
+
+def _about(opening: OpenSession) -> dict[str, object]:
+    """What log lines of a session are about."""
+    return {"session": opening.session_id, "epoch": opening.epoch, "trace_id": trace_id_of(opening.traceparent)}

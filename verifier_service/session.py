@@ -305,7 +305,10 @@ class Session:
             said = [node.sources[drafter_id] for node in tested if drafter_id in node.sources]
             right = sum(drafter_id in node.sources for node in accepted)
             if said:
-                attachment.calibration.add(sum(map(math.exp, said)), right)
+                promised = sum(map(math.exp, said))
+                attachment.calibration.add(promised, right, len(said))
+                attachment.source.tested += len(said)
+                attachment.source.promised += promised
             if drafter_id in self.drafting:
                 attachment.merit.step(right)
 

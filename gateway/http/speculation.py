@@ -14,11 +14,12 @@ def speculation_body(chunk: Chunk) -> dict[str, Any]:
     rows = zip(chunk.token_ids, pieces, drafters, strict=True)
     return {
         "tokens": [{"id": token_id, "text": text, "drafters": list(names)} for token_id, text, names in rows],
-        "events": [_event(event) for event in chunk.events],
+        "events": [event_body(event) for event in chunk.events],
     }
 
 
-def _event(event: DraftingEvent) -> dict[str, Any]:
+def event_body(event: DraftingEvent) -> dict[str, Any]:
+    """One event, in plain values."""
     match event:
         case NodesArrived():
             return _arrival(event)

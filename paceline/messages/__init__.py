@@ -41,6 +41,7 @@ from paceline.messages.sessions import (
     RevokeDrafter,
     SessionEvent,
     Status,
+    StepCounts,
     Usage,
 )
 from paceline.messages.workers import (
@@ -94,6 +95,7 @@ __all__ = [
     "SessionEvent",
     "SessionPlaced",
     "Status",
+    "StepCounts",
     "StepDecided",
     "TokenizerFiles",
     "Usage",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from itertools import zip_longest
+from typing import NamedTuple
 
 from paceline.messages.events import DraftingEvent
 from paceline.speculation.logprobs import TokenLogprobs
@@ -170,6 +171,15 @@ class ChangeSession:
 DecodeCommand = OpenSession | AbortSession | AuthorizeDrafter | RevokeDrafter | ChangeSession
 
 
+class StepCounts(NamedTuple):
+    """What one step was for one session."""
+
+    tokens: int
+    """That it emitted: the accepted ones and the target's next one."""
+    nodes: int = 0
+    """That it verified."""
+
+
 @dataclass(frozen=True)
 class CommittedTokens:
     """``logprobs`` and ``drafters``, who had proposed each token, are there for every token or for none."""
@@ -179,6 +189,13 @@ class CommittedTokens:
     prefix_hash: int
     logprobs: tuple[TokenLogprobs, ...] = ()
     drafters: tuple[tuple[str, ...], ...] = ()
+    steps: tuple[StepCounts, ...] = ()
+    """That they are of, in order; none said: it was one, and what it verified is not known."""
+
+    @property
+    def counted(self) -> tuple[StepCounts, ...]:
+        """The steps, said or not."""
+        return self.steps or (StepCounts(len(self.token_ids)),)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextvars import ContextVar
 
@@ -11,6 +12,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 TRACEPARENT = "traceparent"
 """Name of the header and of the metadata that carry it."""
+_FORM = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 Metadata = tuple[tuple[str, str], ...]
 _W3C = TraceContextTextMapPropagator()
 _heard: ContextVar[str] = ContextVar(TRACEPARENT, default="")
@@ -40,8 +42,9 @@ def valid_or_new(traceparent: str) -> str:
 
 
 def trace_id_of(traceparent: str) -> str:
-    """Its 32 hexadecimal digits."""
-    return traceparent.split("-")[1] if traceparent else ""
+    """Its 32 hexadecimal digits; empty for what is no trace context."""
+    found = _FORM.match(traceparent)
+    return found[1] if found else ""
 
 
 def with_context(metadata: Metadata, traceparent: str = "") -> Metadata:

@@ -1,6 +1,6 @@
 """Names of OpenTelemetry's semantic conventions for generative AI that are used here, all of them in development still.
 
-Names of attributes so far; those of metrics belong here, too. What is ours alone begins with ``paceline.``.
+Of their repository https://github.com/open-telemetry/semantic-conventions-genai; attributes and metrics.
 """
 
 from __future__ import annotations
@@ -22,7 +22,24 @@ RESPONSE_MODEL = "gen_ai.response.model"
 RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
 USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
 USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - of tokens of text
 ERROR_TYPE = "error.type"
 
 PROVIDER = "paceline"
 CHAT, TEXT_COMPLETION = "chat", "text_completion"
+INPUT, OUTPUT = "input", "output"
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+REQUEST_DURATION = "gen_ai.server.request.duration"
+TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # noqa: S105 - of tokens of text
+TIME_PER_OUTPUT_TOKEN = "gen_ai.server.time_per_output_token"  # noqa: S105 - of tokens of text
+TOKEN_USAGE = "gen_ai.client.token.usage"  # noqa: S105 - of tokens of text
+
+DURATION_BOUNDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+FIRST_TOKEN_BOUNDS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)  # fmt: skip
+OUTPUT_TOKEN_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+"""The conventions begin at 10 ms; a small target is faster."""
+USAGE_BOUNDS = tuple(float(4**power) for power in range(14))

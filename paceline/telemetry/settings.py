@@ -30,21 +30,25 @@ class TelemetrySettings(Protocol):
 def check_telemetry(checks: Checks, config: TelemetrySettings) -> None:
     """Notes what is wrong with them."""
     checks.require(config.telemetry in ("on", "off"), "telemetry", config.telemetry, "on or off")
-    if config.otlp is not None:
-        url = urlsplit(config.otlp)
-        checks.require(
-            url.scheme in ("http", "https") and bool(url.hostname), "otlp", config.otlp, "an URL, as http://HOST:4317"
-        )
+    check_otlp(checks, config.otlp)
 
 
-def check_trace_ratio(checks: Checks, ratio: float) -> None:
+def check_otlp(checks: Checks, otlp: str | None, key: str = "otlp") -> None:
+    """Of any service."""
+    if otlp is not None:
+        url = urlsplit(otlp)
+        known = url.scheme in ("http", "https") and bool(url.hostname)
+        checks.require(known, key, otlp, "an URL, as http://HOST:4317")
+
+
+def check_trace_ratio(checks: Checks, ratio: float, key: str = "trace_ratio") -> None:
     """Of a gateway: whoever is further behind follows it."""
-    checks.require(0 <= ratio <= 1, "trace_ratio", ratio, "0 to 1")
+    checks.require(0 <= ratio <= 1, key, ratio, "0 to 1")
 
 
-def check_metric_names(checks: Checks, names: str) -> None:
+def check_metric_names(checks: Checks, names: str, key: str = "metric_names") -> None:
     """Of a gateway."""
-    checks.require(names in NAMES, "metric_names", names, " or ".join(NAMES))
+    checks.require(names in NAMES, key, names, " or ".join(NAMES))
 
 
 def check_metrics_port(checks: Checks, port: int) -> None:

@@ -128,18 +128,22 @@ class SessionOpened(_message.Message):
     def __init__(self, cached_tokens: _Optional[int] = ...) -> None: ...
 
 class CommittedTokens(_message.Message):
-    __slots__ = ("position", "token_ids_u32", "prefix_hash", "logprobs", "sources")
+    __slots__ = ("position", "token_ids_u32", "prefix_hash", "logprobs", "sources", "step_tokens", "step_nodes")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
     PREFIX_HASH_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
+    STEP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STEP_NODES_FIELD_NUMBER: _ClassVar[int]
     position: int
     token_ids_u32: bytes
     prefix_hash: int
     logprobs: _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]
     sources: _common_pb2.TokenSources
-    def __init__(self, position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ..., sources: _Optional[_Union[_common_pb2.TokenSources, _Mapping]] = ...) -> None: ...
+    step_tokens: _containers.RepeatedScalarFieldContainer[int]
+    step_nodes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ..., sources: _Optional[_Union[_common_pb2.TokenSources, _Mapping]] = ..., step_tokens: _Optional[_Iterable[int]] = ..., step_nodes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SessionRejected(_message.Message):
     __slots__ = ("session_id", "code", "detail", "epoch")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.session import DraftSession
 from paceline import wire
 from paceline.messages import (
     DraftingEvent,
@@ -23,6 +25,7 @@ from paceline.messages import (
 )
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from tests.drafter_service.growing import session_of
 from tests.in_process import InProcess, load, make_drafter
 
 PROMPT = [1, 2, 3, 1, 2]
@@ -122,9 +125,24 @@ def test_a_record_begins_where_the_session_was_placed_and_waited(run: Run) -> No
 
 
 def test_nodes_say_when_they_were_grown_and_sent(run: Run) -> None:
-    """By the drafter's clock, which here is the verifier's."""
+    """By the drafter's clock, one after the other."""
     events, _, _ = run
     arrivals = [event for event in events if isinstance(event, NodesArrived)]
-    slack = 5e-3  # two clocks of one machine, read one after the other
-    for event in arrivals:
-        assert 0 < event.grown_from <= event.sent_at <= event.at + slack
+    assert all(0 < event.grown_from <= event.sent_at for event in arrivals)
+    for drafter in {event.drafter_id for event in arrivals}:
+        sent = [event.sent_at for event in arrivals if event.drafter_id == drafter]
+        assert sent == sorted(sent)
+
+
+def test_a_growth_begins_where_the_first_of_its_nodes_does() -> None:
+    """Not with those before it that came to nothing."""
+    attached = session_of(PROMPT)
+    session = DraftSession(replace(attached.attach, speculation=SpeculationParameters(events=True)), 0, 1 << 20)
+    session.about_to_grow(1.0)
+    session.about_to_grow(2.0)
+    session.add(session.tree.root, 7, -1.0)
+    session.about_to_grow(3.0)
+    growth = session.take_growth(5.0)
+    assert growth is not None
+    assert growth.sent - growth.started == pytest.approx(3.0)
+    assert session.take_growth(6.0) is None

@@ -44,7 +44,7 @@ async def measure_real(report: Report, temperatures: tuple[float, ...], max_toke
                 for temperature in temperatures
                 for policy, option, speculation in options()
             ]
-            late = max(_late(cluster.worker(name).last_words()) for name in ("verifier", "draft"))
+            late = max(late_share(cluster.worker(name).last_words()) for name in ("verifier", "draft"))
         for row in rows:
             report.add(clock="real", step=step, rtt=share, sessions=1, late=late, valid=late <= MOST_LATE, **row)
 
@@ -69,7 +69,7 @@ async def _decode(
     }
 
 
-def _late(log: str) -> float:
+def late_share(log: str) -> float:
     """Share of forwards that missed their deadline, as a service last said."""
-    found = re.findall(r"pace: (\d+) of (\d+) forwards", log)
-    return int(found[-1][0]) / int(found[-1][1]) if found else 0.0
+    found = re.findall(r"pace forwards=(\d+) late=(\d+)", log)
+    return int(found[-1][1]) / int(found[-1][0]) if found else 0.0

@@ -1,0 +1,49 @@
+"""``paceline experiment``: which drafters on which cards, how many, for how much."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paceline.errors import FieldError
+
+experiment = typer.Typer(no_args_is_help=True, help="Cost experiments: which drafters on which cards, and what for.")
+
+BAD_INPUT = 2
+Specification = Annotated[Path, typer.Argument(help="A YAML file, as paceline/experiments/specs has them.")]
+
+
+@experiment.command()
+def check(spec: Specification) -> None:
+    """Check SPEC; every error at once, and status 2 if there is one."""
+    from paceline.experiments.reading import read_experiment
+    from paceline.experiments.sweeps import configurations
+
+    try:
+        found = read_experiment(spec)
+    except FieldError as wrong:
+        for error in wrong.errors:
+            typer.echo(f"error: {error}", err=True)
+        typer.echo(f"{spec}: {len(wrong.errors)} errors")
+        raise typer.Exit(BAD_INPUT) from None
+    typer.echo(f"{spec}: 0 errors, {sum(1 for _ in configurations(found))} configurations")
+
+
+@experiment.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def simulate(context: typer.Context) -> None:
+    """Simulate all systems in every configuration of SPEC (try: paceline experiment simulate --help)."""
+    os.execv(sys.executable, [sys.executable, "-m", "paceline.experiments.simulation", *context.args])  # noqa: S606
+
+
+@experiment.command()
+def validate() -> None:
+    """Hold predictions against published speeds, each task left out of what predicts it."""
+    from paceline.experiments.validation.report import validate as print_validation
+
+    print_validation()

@@ -1,0 +1,1 @@
+"""Predictions held against what others have published: fitted on some tasks, scored on the one left out."""
