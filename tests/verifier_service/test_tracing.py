@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.service import Drafter
 from paceline.messages import DraftingEvent, NodesArrived, SessionEvent, StepDecided
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
@@ -18,16 +19,17 @@ from paceline.telemetry import OFF, Telemetry
 from tests.in_process import InProcess, load, make_drafter
 from tests.telemetry.spans import SAMPLED, SPAN, TRACE, UNSAMPLED, Recorded, parent_id, said
 from verifier_service import tracing
-from verifier_service.table import Limits
 
 PROMPT, LENGTH = [1, 2, 3, 1, 2], 60
 SAMPLING = SamplingParameters(max_tokens=LENGTH)
 
 
-def world(path: Path, telemetry: Telemetry, limits: Limits | None = None, cache_tokens: int = 8192) -> InProcess:
-    """A verifier and two drafters that often say the same."""
-    drafters = [make_drafter(ModelDrafter(load(path)), 64), make_drafter(NgramDrafter(), 64)]
-    world = InProcess(load(path, cache_tokens), drafters, limits)
+def world(
+    path: Path, telemetry: Telemetry, cache_tokens: int = 8192, drafters: Sequence[Drafter] | None = None
+) -> InProcess:
+    """By default with two drafters that often say the same."""
+    drafters = drafters or [make_drafter(ModelDrafter(load(path)), 64), make_drafter(NgramDrafter(), 64)]
+    world = InProcess(load(path, cache_tokens), drafters)
     world.verifier.telemetry = telemetry
     for drafter in drafters:
         drafter.telemetry = telemetry
@@ -101,7 +103,8 @@ def test_a_step_is_linked_to_each_growth_that_it_verified_nodes_of_once(target_p
 def test_a_step_is_linked_to_all_that_proposed_its_nodes(target_path: Path) -> None:
     """Also to who said what another one had said before; and what is dead is remembered no more."""
     recorded = Recorded()
-    there, told = world(target_path, recorded.telemetry), list[DraftingEvent]()
+    twins = [make_drafter(NgramDrafter(), 64, name) for name in ("one", "other")]
+    there, told = world(target_path, recorded.telemetry, drafters=twins), list[DraftingEvent]()
     send = there.recorder.send
 
     def listen(events: Sequence[SessionEvent]) -> None:
@@ -117,17 +120,16 @@ def test_a_step_is_linked_to_all_that_proposed_its_nodes(target_path: Path) -> N
     there.run()
     growths = {span.context.span_id: str(said(span, "paceline.drafter")) for span in recorded.named("growth")}
     linked = [{growths[link.context.span_id] for link in step.links} for step in recorded.named("step")]
-    proposers: dict[int, set[str]] = {}
-    expected = list[set[str]]()
+    proposed, expected = dict[int, set[str]](), list[set[str]]()
     for event in told:
         if isinstance(event, NodesArrived):
             for node_id in event.node_ids:
-                proposers.setdefault(node_id, set()).add(event.drafter_id)
+                proposed.setdefault(node_id, set()).add(event.drafter_id)
         elif isinstance(event, StepDecided):
-            expected.append(set[str]().union(*(proposers[node_id] for node_id in event.verified_ids)))
+            expected.append(set[str]().union(*(proposed[node_id] for node_id in event.verified_ids)))
     assert linked == expected
-    assert {"model", "ngram"} in expected
-    assert len(spans._grown) < len(proposers)
+    assert {"one", "other"} in expected
+    assert len(spans._grown) < len(proposed)
 
 
 def test_a_preempted_session_waits_again(target_path: Path) -> None:
