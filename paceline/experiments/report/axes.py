@@ -26,6 +26,7 @@ _OF_DRAFTERS = {
     "acceptance": "acceptance of {}",
     "model": "model of {}",
 }
+_TAGS = {"workload.requests_per_second": "req/s", "workload.sessions": "sessions", "target.replicas": "targets"}
 _LOADS = ("workload.sessions", "workload.requests_per_second")
 _GIVEN = ("workload", "network", "slo", "seed")
 _WIDE = 8.0
@@ -86,6 +87,12 @@ class Axis:
             return known
         name = str(value).rpartition("/")[2] if str(value).startswith(TRACE) else value
         return f"{name} ({known})"
+
+    def tag(self, value: Value) -> str:
+        """Beside a mark."""
+        if self.is_acceptance:
+            return f"α {_alpha(str(value)):.3g}"
+        return f"{self.short(value)} {_TAGS.get(self.key, self.unit)}".rstrip()
 
     def text(self, value: Value) -> str:
         unit = f" {self.unit}" if self.unit and not self.is_acceptance else ""

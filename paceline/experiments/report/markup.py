@@ -53,22 +53,21 @@ def table(
 
 
 def dollars(amount: float) -> str:
-    """Three figures."""
+    """Cents, or three figures of more than ten dollars, two of less than ten cents."""
     if math.isinf(amount):
-        return "no price" if amount > 0 else "never"
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${_figures(abs(amount))}"
+        return "-"
+    size = abs(amount)
+    figures = f"{size:,.{_decimals(size, 3) if size >= 10 else 2 if size >= 0.095 else _decimals(size, 2)}f}"
+    return f"{'-' if amount < 0 else ''}${figures}"
 
 
 def figure(amount: float) -> str:
-    return "-" if math.isnan(amount) or math.isinf(amount) else _figures(amount)
+    """Three figures."""
+    return f"{amount:,.{_decimals(abs(amount), 3)}f}" if math.isfinite(amount) else "-"
 
 
-def _figures(amount: float) -> str:
-    if amount == 0:
-        return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(amount)) + 1e-9))
-    return f"{amount:,.{min(decimals, 4)}f}"
+def _decimals(size: float, figures: int) -> int:
+    return max(0, figures - 1 - math.floor(math.log10(size) + 1e-9)) if size else 0
 
 
 def _kind(number: int, words: int) -> str | None:
