@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from paceline.emulation import SyntheticAcceptance
-from paceline.engine.runner import ModelRunner
+from paceline.engine.runner import Logits, ModelRunner
 from paceline.errors import FailedPrecondition, FieldError, PacelineError
 from paceline.messages import (
     AbortSession,
@@ -33,9 +33,9 @@ from paceline.speculation.fields import require
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.grammar.masks import MaskThread
-from verifier_service.grammar.matcher import Matcher
+from verifier_service.grammar.matcher import Masks, Matcher
 from verifier_service.openings import Opening, Openings
-from verifier_service.plan import constrained_rows
+from verifier_service.plan import Plan, constrained_rows
 from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
 from verifier_service.switch import Switch
@@ -246,22 +246,30 @@ class Verifier:
 
     def step(self) -> bool:
         """Launches a step with what is ready, if anything is, and publishes what it decided."""
-        with self.changed:
-            self._news = False
-            self._drafting.expire(self._clock())
-            plan = self._stepper.launch()
+        plan = self.launch()
         if not plan:
             return False
         masks = self._masks.start(constrained_rows(plan))
         logits = self._runner.forward([entry.rows() for entry in plan])
-        outcomes = self._stepper.decide(plan, logits, masks.result())
-        with self.changed:
-            outbox = self._stepper.commit(plan, outcomes)
-        outbox.send()
+        self.conclude(plan, logits, masks.result())
         return True
 
     work = step
     """As the device's loop calls it."""
+
+    def launch(self) -> Plan:
+        """Plans a step with what is ready; empty: nothing is yet."""
+        with self.changed:
+            self._news = False
+            self._drafting.expire(self._clock())
+            return self._stepper.launch()
+
+    def conclude(self, plan: Plan, logits: Sequence[Logits], masks: Mapping[str, Masks]) -> None:
+        """The forward is over: decides, commits, publishes."""
+        outcomes = self._stepper.decide(plan, logits, masks)
+        with self.changed:
+            outbox = self._stepper.commit(plan, outcomes)
+        outbox.send()
 
     def wait_seconds(self) -> float | None:
         """How long the step loop may sleep unless something changes; None: until it does. Called with the lock."""

@@ -6,7 +6,6 @@ with the target, the order of growth from DySpec (arXiv 2410.11744), the floor f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from paceline.engine.cache import Sequence as CacheSequence
 from paceline.engine.runner import Logits, ModelRunner
 from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.estimate import Guess, ScoreScale, rank_children
+from paceline.speculation.growth import EXPANSIONS, FLOOR, Ranked, expand_next, frontier
 from paceline.speculation.law import TokenLaw
 from paceline.speculation.policy import Mode
 from paceline.speculation.sampling import warp
@@ -28,12 +28,6 @@ from paceline.speculation.tree import Node, State
 
 MAX_TAIL = 192
 PREFILL_CHUNK = 256
-EXPANSIONS = 8
-"""Nodes expanded per forward; a forward of eight rows costs little more than one of one."""
-FLOOR = math.log(0.01)
-"""Paths less likely than this are not followed."""
-LOCKSTEP_FLOOR = math.log(0.3)
-"""In lockstep every forward delays the verdict, so a round ends when the best path left is less likely than this."""
 
 
 @dataclass
@@ -161,35 +155,22 @@ class ModelDrafter:
         """Nodes that may be expanded, best first."""
         if self._cached[session.session_id].sequence.room <= EXPANSIONS:
             return
-        lockstep = session.mode is Mode.LOCKSTEP
-        if lockstep and session.growths >= session.attach.speculation.draft_depth:
+        if session.mode is Mode.LOCKSTEP and session.growths >= session.attach.speculation.draft_depth:
             return
-        floor, deepest, root = LOCKSTEP_FLOOR if lockstep else FLOOR, session.max_position, session.tree.root
-        for score, node in session.tree.best_first():
-            if score < floor:
-                return
-            parent = node.parent
-            if node.row < 0 and node.position < deepest and (parent is root or (parent and parent.row >= 0)):
-                yield score, node
+        yield from frontier(session.tree, session.mode, session.max_position)
 
     def _select(self, sessions: Sequence[DraftSession]) -> list[_Growth]:
         growths: list[_Growth] = []
-        ranked: list[tuple[float, int, Node]] = []
-        for index, session in enumerate(sessions):
+        frontiers: list[Iterator[Ranked]] = []
+        for session in sessions:
             pending = self._pending(session)
             if pending:
                 sequence = self._cached[session.session_id].sequence
                 start = sequence.num_computed_tokens
                 chunk = self.context(session)[start : start + PREFILL_CHUNK]
                 growths.append(_Growth(session, Rows(sequence, chunk), ()))
-                continue
-            for (score, node), _ in zip(self._frontier(session), range(EXPANSIONS), strict=False):
-                ranked.append((-score, index, node))
-        ranked.sort(key=lambda item: item[0])
-        chosen: dict[int, list[Node]] = {}
-        for _, index, node in ranked[: max(EXPANSIONS, len(sessions))]:
-            chosen.setdefault(index, []).append(node)
-        growths.extend(self._expansion(sessions[index], nodes) for index, nodes in chosen.items())
+            frontiers.append(iter(()) if pending else self._frontier(session))
+        growths.extend(self._expansion(sessions[index], nodes) for index, nodes in expand_next(frontiers).items())
         return growths
 
     def _expansion(self, session: DraftSession, nodes: Sequence[Node]) -> _Growth:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +31,14 @@ def check(spec: Specification) -> None:
         typer.echo(f"{spec}: {len(wrong.errors)} errors")
         raise typer.Exit(BAD_INPUT) from None
     typer.echo(f"{spec}: 0 errors, {sum(1 for _ in configurations(found))} configurations")
+
+
+@experiment.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def simulate(context: typer.Context) -> None:
+    """Simulate all systems in every configuration of SPEC (try: paceline experiment simulate --help)."""
+    os.execv(sys.executable, [sys.executable, "-m", "paceline.experiments.simulation", *context.args])  # noqa: S606
 
 
 @experiment.command()

@@ -48,7 +48,7 @@ class DrafterSpec:
     cards_each: float = 1.0
     """Share of a card that each takes; 0: of machines that are there anyway."""
     acceptance: str = ""
-    """Names a profile of ``data/acceptance.csv``; empty: the workload's."""
+    """Names a profile of ``data/acceptance.csv``; empty: the workload's, of a look-up Spec-Bench's for its kind."""
     colocated: bool = False
     price_per_hour: float = 0.0
     """Of one card, whether prices are low or high; 0: by the prices' file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -85,8 +86,7 @@ class DraftSource:
         self.references.clear()
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A drafter's log P(accepted | parent accepted), and what its record makes of that."""
 
     said: float
@@ -138,6 +138,7 @@ def merge(
     anchor = Node(committed[columns.root_position], columns.root_position, None, 0.0, State.COMMITTED)
     added: list[Node] = []
     rows = zip(columns.token_ids.tolist(), columns.parent_ids.tolist(), columns.log_scores.tolist(), strict=True)
+    trusted, trust = -1, 0.0  # siblings, which mostly come together, are trusted alike
     for node_id, (token_id, parent_id, log_score) in enumerate(rows, columns.first_node_id):
         if node_id <= source.last_node_id:
             continue
@@ -145,7 +146,8 @@ def merge(
         source.proposed += 1
         parent = anchor if parent_id == 0 else source.references.get(parent_id)
         said = min(max(log_score, MIN_LOG_SCORE), 0.0)
-        trust = calibration.trust(*_on_trial(parent, source.drafter_id)) if calibration else 0.0
+        if calibration and parent_id != trusted:
+            trusted, trust = parent_id, calibration.trust(*_on_trial(parent, source.drafter_id))
         node, new = _resolve(tree, committed, parent, token_id, Estimate(said, trust), source)
         if node is None:
             source.stale += 1

@@ -99,7 +99,8 @@ class DraftTree:
         node.sources[source] = said
         node.owner = source
         parent.children[token_id] = node
-        self._count(node, 1)
+        self.size += 1
+        self.owned[source] += 1
         return node, True
 
     def advance(self, token_ids: Sequence[int]) -> list[Node]:
@@ -132,14 +133,16 @@ class DraftTree:
         self.root.children = {}
 
     def _kill(self, node: Node) -> None:
-        stack = [node]
+        stack, owned = [node], self.owned
         while stack:
             dead = stack.pop()
             dead.state = State.DEAD
             dead.parent = None
-            stack.extend(dead.children.values())
-            dead.children = {}
-            self._count(dead, -1)
+            if dead.children:
+                stack.extend(dead.children.values())
+                dead.children = {}
+            self.size -= 1
+            owned[dead.owner] -= 1
 
     def _count(self, node: Node, change: int) -> None:
         self.size += change
@@ -155,13 +158,15 @@ class DraftTree:
 
     def best_first(self) -> Iterator[tuple[float, Node]]:
         """Live nodes by falling path log-probability (DySpec's greedy order, arXiv 2410.11744)."""
-        heap = [(-score, child.token_id, id(child), child) for score, child in _siblings(self.root)]
+        order = itertools.count()  # where scores and tokens are equal: nothing that differs from run to run
+        heap = [(-score, child.token_id, next(order), child) for score, child in _siblings(self.root)]
         heapq.heapify(heap)
         while heap:
             cost, _, _, node = heapq.heappop(heap)
             yield -cost, node
-            for score, child in _siblings(node):
-                heapq.heappush(heap, (cost - score, child.token_id, id(child), child))
+            if node.children:
+                for score, child in _siblings(node):
+                    heapq.heappush(heap, (cost - score, child.token_id, next(order), child))
 
     def expected(self, budget: int) -> float:
         """Expected accepted tokens of the best ``budget`` nodes."""
@@ -196,16 +201,19 @@ class DraftTree:
         return Selection(tuple(nodes), tuple(parents), tuple(chosen[node] for node in nodes))
 
 
-def _siblings(parent: Node) -> Iterator[tuple[float, Node]]:
+def _siblings(parent: Node) -> list[tuple[float, Node]]:
     """Children and log P(accepted | parent accepted).
 
     Only one of them can be: where the estimates of several sources add up to more than 1 all are lowered alike.
     """
-    total = sum(math.exp(child.log_score) for child in parent.children.values())
+    children = parent.children.values()
+    total = 0.0
+    for child in children:
+        total += math.exp(child.log_score)
     excess = math.log(total) if total > 1 else 0.0
-    for child in parent.children.values():
-        yield child.log_score - excess, child
+    return [(child.log_score - excess, child) for child in children]
 
 
 def _worst_first(node: Node, chosen: dict[Node, float]) -> list[Node]:
-    return sorted((child for child in node.children.values() if child in chosen), key=lambda child: chosen[child])
+    found = [child for child in node.children.values() if child in chosen]
+    return sorted(found, key=chosen.__getitem__) if len(found) > 1 else found

@@ -32,6 +32,7 @@ from drafter_service.loading import load_drafter
 from drafter_service.session import DraftSession
 from paceline.cluster.topology import emulated, parse_topology
 from paceline.engine.runner import ModelRunner
+from paceline.speculation import growth
 from paceline.speculation.fields import FieldError
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import Mode, SpeculationParameters
@@ -164,7 +165,8 @@ def test_the_context_grows_with_the_text_until_it_is_cut_again(target_path: Path
 
 def test_after_a_cut_what_is_left_of_the_tree_is_read_anew(target_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parents before children: each guess is the model's own on the new context and the path to the node."""
-    monkeypatch.setattr(model, "FLOOR", -math.inf)
+    for module in (model, growth):
+        monkeypatch.setattr(module, "FLOOR", -math.inf)
     kind = RagDrafter(load(target_path), LIMIT)
     session = opened(kind, text(300), width=1)
     while True:
