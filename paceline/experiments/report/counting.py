@@ -24,7 +24,7 @@ def where(study: Study, among: Sequence[Configuration], so: Collection[int]) -> 
     best = max(told, key=lambda axis: _tells(told[axis], among, so), default=None)
     if best is None:
         return ""
-    return f" (by {best.label}: {'; '.join(_group(best, group) for group in _alike(told[best]))})"
+    return f" (by {best.title}: {'; '.join(_group(best, group) for group in _alike(told[best]))})"
 
 
 def how_often(count: int, among: int) -> str:

@@ -48,8 +48,9 @@ def table(
         element("tr", *(element("th" if n == 0 else "td", cell, class_=_kind(n, words)) for n, cell in enumerate(line)))
         for line in lines
     ]
-    whole = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-    return element("div", whole, class_="wide", tabindex="0", role="region", aria_label="table")
+    whole = element("table", element("thead", head), element("tbody", *body))
+    scrolled = element("div", whole, class_="wide", tabindex="0", role="region", aria_label="table")
+    return together([scrolled, element("p", caption, class_="source")])
 
 
 def dollars(amount: float) -> str:
@@ -57,7 +58,9 @@ def dollars(amount: float) -> str:
     if math.isinf(amount):
         return "-"
     size = abs(amount)
-    figures = f"{size:,.{_decimals(size, 3) if size >= 10 else 2 if size >= 0.095 else _decimals(size, 2)}f}"
+    cents = 0.095 <= size < 10 or size == round(size, 2)
+    decimals = 2 if cents and size < 10 else _decimals(size, 3 if size >= 10 else 2)
+    figures = f"{size:,.{decimals}f}"
     return f"{'-' if amount < 0 else ''}${figures}"
 
 

@@ -70,9 +70,9 @@ def _intro(studies: Sequence[Study]) -> Markup:
         if instrument in used
     ]
     text = (
-        "A million tokens cost what an hour of all cards costs, idle ones too, over the tokens of an hour that came within "
-        "the SLO. Systems are compared only within one experiment: the same target, workload and prices. Low, mid and high "
-        "prices belong together: low means that everything is rented at low ones."
+        "A million tokens cost what an hour of all cards costs, idle ones too, over the tokens of an hour that came "
+        "within the SLO. Systems are compared only within one experiment: the same target, workload and prices. "
+        "Low, mid and high prices belong together: low means that everything is rented at low ones."
     )
     return together([element("p", text), items(links, "contents"), items(meant, "instruments")])
 

@@ -62,9 +62,9 @@ def cost_panel(study: Study) -> Markup:
 
     charts = [chart(dict(key), these) for key, these in scenarios.items()]
     text = (
-        "Down and left is better. Filled marks, joined by steps, are the Pareto front at mid prices: nothing else is as "
-        "quick and as cheap. Thin lines go from low to high prices; these rise together for all systems, so lines that "
-        "overlap are no tie. A chart compares only what an operator can choose, load included."
+        "Down and left is better. Filled marks, joined by steps, are the Pareto front at mid prices: nothing else "
+        "is as quick and as cheap. Thin lines go from low to high prices; these rise together for all systems, so "
+        "lines that overlap are no tie. A chart compares only what an operator can choose, load included."
     )
     return together([
         element("h3", "Dollars per million tokens against time per token"), element("p", text), legend(study.systems),
@@ -101,9 +101,9 @@ def sensitivity_panel(study: Study) -> Markup | None:
     if not axes or subject is None or not rivals:
         return None
     text = (
-        f"Dollars per million tokens of {subject.value}, divided by a rival's: below 1 it is cheaper. Bands reach from low "
-        "to high prices. Rings are where the answer flips. That is interpolated, on a straight line between the logarithms "
-        "of the two neighbours that were run; it was not run itself."
+        f"Dollars per million tokens of {subject.value}, divided by a rival's: below 1 it is cheaper. Bands reach "
+        "from low to high prices. Rings are where the answer flips. That is interpolated, on a straight line "
+        "between the logarithms of the two neighbours that were run; it was not run itself."
     )
     lines = [
         (axis.label, study.words(one.settings) or "-", rival.value, in_words(axis, courses(one, subject, rival)))
@@ -124,10 +124,15 @@ def _along(study: Study, axis: Axis, subject: System, rivals: Sequence[System]) 
     every = study.series(axis)
     chosen = [every[index] for index in spread(every, MOST_LINES)]
     tags = [_tag(study, one) for one in chosen]
-    if max(map(len, tags)) > MOST_LETTERS:
+    lettered = max(map(len, tags)) > MOST_LETTERS
+    if lettered:
         tags = [chr(ord("a") + number) for number in range(len(chosen))]
     keys = [
-        element("span", f"{tag}: {study.words(one.settings)}", class_=f"key l-{number}")
+        element(
+            "span",
+            f"{tag}: {study.words(one.settings)}" if lettered else study.words(one.settings),
+            class_=f"key l-{number}",
+        )
         for number, (tag, one) in enumerate(zip(tags, chosen, strict=True))
         if one.settings
     ]

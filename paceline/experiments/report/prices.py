@@ -15,8 +15,8 @@ from paceline.experiments.report.study import RIVALS, Study
 from paceline.experiments.results import System
 from paceline.experiments.specification import HIGH, LOW, MID, PRICES
 
-BAND, TOP, GUTTER, BEGIN = 66, 34, 16, 54
-LANES = {System.ALONE: 36, System.COLOCATED: 52}
+BAND, TOP, GUTTER, BEGIN = 74, 36, 16, 54
+LANES = {System.ALONE: 33, System.COLOCATED: 48}
 
 
 def by_card(every: Iterable[BreakEven]) -> dict[str, list[BreakEven]]:
@@ -50,6 +50,7 @@ def price_chart(study: Study, every: Sequence[BreakEven], says: str) -> Markup:
 
 def _band(canvas: Canvas, study: Study, card: str, found: Sequence[BreakEven], top: float) -> None:
     price, x = found[0].price, canvas.x
+    canvas.add(stroke(2, top - 9, RIGHT, top - 9, "grid"))
     canvas.add(words(2, top + 6, card, "label strong"))
     free = [x.at(price[level]) if price[level] > 0 else float(GUTTER) for level in PRICES]
     bar = top + 18

@@ -98,8 +98,8 @@ def _card(against: Mapping[System, Sequence[BreakEven]]) -> Markup:
     varied = len({one.price[MID] for found in against.values() for one in found}) > 1
     price = "prices that vary" if varied else " / ".join(dollars(first.price[level]) for level in PRICES)
     share = f", {first.cards:g} of it" if first.cards < 1 else ""
-    head = together([element("b", first.card), f" at {price} an hour{share}, {first.system.value}. "])
-    return together([head, *(_against(rival, found) for rival, found in against.items())])
+    head = together([element("b", first.card), f" at {price} an hour{share}, {first.system.value}"])
+    return together([head, items([_against(rival, found) for rival, found in against.items()])])
 
 
 def _against(rival: System, found: Sequence[BreakEven]) -> Markup:
@@ -107,9 +107,8 @@ def _against(rival: System, found: Sequence[BreakEven]) -> Markup:
     worth = {id(one.configuration) for one in found if one.worth(MID)}
     place = where(found[0].study, [one.configuration for one in found], worth)
     answer = element("b", how_often(counts[MID], len(found)))
-    return together([
-        f"Worth its price over {CHOICES[rival]}: ", answer, f"{other_prices(counts)}{place}; {price_range(found)}. ",
-    ])  # fmt: skip
+    rest = f"{other_prices(counts)}{place}; {price_range(found)}."
+    return together([f"worth its price over {CHOICES[rival]}: ", answer, rest])
 
 
 def price_range(found: Sequence[BreakEven]) -> str:

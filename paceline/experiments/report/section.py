@@ -82,8 +82,8 @@ def _winners(study: Study) -> Markup:
     if not study.axes:
         return cheapest_of_all(study)
     says = (
-        "Each cell: the system with the cheapest million tokens at mid prices, and its dollars at low / mid / high ones. "
-        f"{caption(study)}"
+        "Each cell: the system with the cheapest million tokens at mid prices, and its dollars at low / mid / high "
+        f"ones. {caption(study)}"
     )
     head = element("h3", "Who is cheapest")
     return together([head, cheapest_of_all(study), legend(study.systems), winners(study, says)])
@@ -94,9 +94,10 @@ def _prices(study: Study) -> Markup | None:
     if not every:
         return None
     text = (
-        "Bars: what a card costs, low to high, mid marked. Marks below them: what it might cost in each configuration to be "
-        "as dear per token as a rival, with the target at its mid price; thin lines from its low to its high one. Right of "
-        "the bar the card is worth its price, left of it not; left of the axis it is not worth it even as a gift."
+        "Bars: what a card costs, low to high, mid marked. Marks below them: what it might cost in each "
+        "configuration to be as dear per token as a rival, with the target at its mid price; thin lines from its "
+        "low to its high one. Right of the bar the card is worth its price, left of it not; left of the axis it is "
+        "not worth it even as a gift."
     )
     whole = table(
         ("card", "drafts for", "with", "against", "costs, $/h", "break-even, $/h", "worth it"),
@@ -128,8 +129,8 @@ def _price_line(study: Study, one: BreakEven) -> list[Content]:
 
 def _rows(study: Study) -> Markup:
     columns = (
-        "system", "with", "how", "tokens/s", "goodput", "TTFT p50 / p90, ms", "TPOT p50 / p90, ms", "tokens/step", "$/h",
-        "$/M tokens",
+        "system", "with", "how", "tokens/s", "goodput", "TTFT p50 / p90, ms", "TPOT p50 / p90, ms", "tokens/step",
+        "$/h", "$/M tokens",
     )  # fmt: skip
     lines = [_row(study, row) for row in study.results.rows]
     whole = table(columns, lines, f"Dollars at low / mid / high prices. {caption(study)}", words=3)

@@ -11,7 +11,7 @@ from paceline.experiments.report.canvas import mark
 from paceline.experiments.report.markup import Content, dollars, element, items, table, together
 from paceline.experiments.report.study import SHORT, Configuration, Study
 from paceline.experiments.results import System
-from paceline.experiments.specification import HIGH, LOW, MID
+from paceline.experiments.specification import HIGH, LOW
 
 
 def winners(study: Study, says: str) -> Markup:
@@ -45,7 +45,9 @@ def _table(across: Axis, down: Axis | None, these: Sequence[Configuration], whic
         cells = [_cell(by_place[row, value]) if (row, value) in by_place else Markup("") for value in values]
         lines.append([down.short(row) if down else "cheapest", *cells])
     corner = (
-        together([element("span", f"{down.title} ↓", class_="line"), f"{across.title} →"])
+        together(
+            [element("span", f"{down.title} ↓", class_="line"), element("span", f"{across.title} →", class_="line")]
+        )
         if down
         else f"{across.title} →"
     )
@@ -58,11 +60,12 @@ def _cell(one: Configuration) -> Markup:
     if best is None:
         return element("span", "none within the SLO", class_="muted")
     title = ", ".join(f"{system.value} {dollars(one.cost(system))}" for system in one.rows)
-    at = [f"{price}: {SHORT[found]}" for price in (LOW, HIGH) if (found := one.cheapest(price)) not in {best, None}]
-    cost = f"{dollars(one.cost(best, LOW))} / {dollars(one.cost(best, MID))} / {dollars(one.cost(best, HIGH))}"
+    others = [f"{price}: {SHORT[found]}" for price in (LOW, HIGH) if (found := one.cheapest(price)) not in {best, None}]
     return element(
         "span",
-        element("span", chip(best), f" {SHORT[best]}", class_="winner", title=title),
-        element("small", cost, *(f"; {text}" for text in at)),
+        element("span", chip(best), f" {SHORT[best]}", title=title),
+        element("span", dollars(one.cost(best))),
+        element("small", f"{dollars(one.cost(best, LOW))} to {dollars(one.cost(best, HIGH))}"),
+        *(element("small", text) for text in others),
         class_="cell",
     )

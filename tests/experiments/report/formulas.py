@@ -62,12 +62,13 @@ def _row(
     apart: DrafterSpec,
 ) -> Row:  # fmt: skip
     """``speed`` in tokens per millisecond, of a session."""
-    tokens, latency = 1000 * speed * one.workload.sessions * one.target.replicas, Latency(1 / speed, 1 / speed, 1 / speed)
+    tokens, latency = (
+        1000 * speed * one.workload.sessions * one.target.replicas,
+        Latency(1 / speed, 1 / speed, 1 / speed),
+    )
     drafting = apart.replicas * apart.cards_each if system in {System.PEARL, System.OUTCOMES} else 0.0
     cards = one.target.tensor_parallel * one.target.replicas
-    dollars = {
-        price: cards * paid[one.target.card][price] + drafting * paid[apart.card][price] for price in PRICES
-    }
+    dollars = {price: cards * paid[one.target.card][price] + drafting * paid[apart.card][price] for price in PRICES}
     prefill = 1000 * one.workload.prompt_tokens / one.target.prefill_tokens_per_second
     return Row(
         name, system, Instrument.CLOSED_FORM, settings, tokens, tokens if 1 / speed <= one.slo.tpot_ms else 0.0,
