@@ -93,7 +93,8 @@ class Axis:
         """Beside a mark."""
         if self.is_acceptance:
             return f"α {_alpha(str(value)):.3g}"
-        return f"{self.short(value)} {_TAGS.get(self.key, self.unit)}".rstrip()
+        unit = _TAGS.get(self.key, self.unit)
+        return f"{self.short(value)} {unit.removesuffix('s') if value == 1 else unit}".rstrip()
 
     def text(self, value: Value) -> str:
         unit = f" {self.unit}" if self.unit and not self.is_acceptance else ""

@@ -67,7 +67,7 @@ def cost_chart(study: Study, configurations: Sequence[Configuration], scales: tu
         _cost_mark(canvas, study, choice, filled=choice in best)
     named = set[str]()
     for one, row in [*best, *(choice for choice in these if choice not in best)]:
-        text = _short(study, one, row)
+        text = tag(study, one, row)
         if (one, row) in best or SHORT[row.system] not in named:
             named.add(SHORT[row.system])
             canvas.label(*_place(canvas, row), text, "label strong" if (one, row) in best else "label")
@@ -120,7 +120,8 @@ def _cost_mark(canvas: Canvas, study: Study, choice: Choice, *, filled: bool) ->
     canvas.add(mark(row.system, x, y, title, filled=filled))
 
 
-def _short(study: Study, one: Configuration, row: Row) -> str:
+def tag(study: Study, one: Configuration, row: Row) -> str:
+    """What was chosen, as far as it matters to the system."""
     chosen = _chosen(study, one)
     known = {axis.key: axis for axis in study.axes}
     which = [known[key].tag(value) for key, value in chosen.items() if _matters(key, row.system)]

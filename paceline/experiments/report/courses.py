@@ -54,7 +54,7 @@ def in_sum(axis: Axis, every: Sequence[Courses]) -> str:
             told.append(f"turning {_turned(flips[0])} in {sum(map(bool, turns))}, at {place}")
     nothing = sum(not course.places for course in mid)
     told += [f"without a token within the SLO in {nothing}"] if nothing else []
-    return f"of {len(every)} courses {'; '.join(told)}"
+    return f"of {len(every)} combinations of all else, {'; '.join(told)}"
 
 
 def _before(flip: Flip) -> str:

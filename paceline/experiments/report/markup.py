@@ -38,7 +38,7 @@ def folded(summary: str, *content: Content | None) -> Markup:
 
 
 def table(
-    columns: Iterable[Content], lines: Iterable[Iterable[Content]], caption: Content, *, words: int = 1
+    columns: Iterable[Content], lines: Iterable[Iterable[Content]], caption: Content | None = None, *, words: int = 1
 ) -> Markup:
     """``words``: so many columns at the left hold words, the others figures."""
     head = element(
@@ -50,7 +50,7 @@ def table(
     ]
     whole = element("table", element("thead", head), element("tbody", *body))
     scrolled = element("div", whole, class_="wide", tabindex="0", role="region", aria_label="table")
-    return together([scrolled, element("p", caption, class_="source")])
+    return together([scrolled, element("p", caption, class_="source") if caption else None])
 
 
 def dollars(amount: float) -> str:

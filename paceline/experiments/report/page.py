@@ -72,7 +72,8 @@ def _intro(studies: Sequence[Study]) -> Markup:
     text = (
         "A million tokens cost what an hour of all cards costs, idle ones too, over the tokens of an hour that came "
         "within the SLO. Systems are compared only within one experiment: the same target, workload and prices. "
-        "Low, mid and high prices belong together: low means that everything is rented at low ones."
+        "Low, mid and high prices belong together: low means that everything is rented at low ones. Tokens per "
+        "second compare systems on equal cards of the target, dollars per million tokens at equal dollars."
     )
     return together([element("p", text), items(links, "contents"), items(meant, "instruments")])
 

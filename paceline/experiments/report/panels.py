@@ -9,11 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from markupsafe import Markup
 
 from paceline.experiments.report.axes import Axis, Value
-from paceline.experiments.report.charts import choices, cost_chart, cost_scales, goodput_chart, goodput_scales, on_front
+from paceline.experiments.report.charts import (
+    choices,
+    cost_chart,
+    cost_scales,
+    goodput_chart,
+    goodput_scales,
+    on_front,
+    tag,
+)
 from paceline.experiments.report.courses import courses, in_words
 from paceline.experiments.report.markup import Content, element, folded, items, table, together
 from paceline.experiments.report.sensitivity import MOST_LINES, ratio_chart, ratio_scale
-from paceline.experiments.report.study import RIVALS, SHORT, Configuration, Series, Study, spread
+from paceline.experiments.report.study import RIVALS, Configuration, Series, Study, spread
 from paceline.experiments.report.winners import legend
 from paceline.experiments.results import System
 from paceline.experiments.specification import HIGH, LOW, MID, PRICES
@@ -55,7 +63,7 @@ def cost_panel(study: Study) -> Markup:
     given = [axis for axis in study.axes if axis.is_given]
 
     def chart(settings: Mapping[str, Value], these: Sequence[Configuration]) -> Markup:
-        words = _front(these)
+        words = _front(study, these)
         return framed(
             cost_chart(study, these, scales, f"{study.words(settings)}: {words}"), study.words(settings), words
         )
@@ -115,7 +123,7 @@ def sensitivity_panel(study: Study) -> Markup | None:
     return together([
         element("h3", "What it depends on, and where the answer flips"), element("p", text),
         *(_along(study, axis, subject, rivals) for axis in axes), source(study),
-        folded(f"All {len(lines)} courses", whole) if len(lines) > MOST_LINES_OPEN else whole,
+        folded(f"All {len(lines)} comparisons", whole) if len(lines) > MOST_LINES_OPEN else whole,
     ])  # fmt: skip
 
 
@@ -140,7 +148,7 @@ def _along(study: Study, axis: Axis, subject: System, rivals: Sequence[System]) 
     charts = [
         framed(ratio_chart(chosen, tags, subject, rival, y), f"{subject.value} over {rival.value}") for rival in rivals
     ]
-    some = f" ({len(chosen)} of {len(every)} courses are drawn)" if len(chosen) < len(every) else ""
+    some = f" ({len(chosen)} of {len(every)} combinations are drawn)" if len(chosen) < len(every) else ""
     return together([
         element("h4", f"By {axis.label}{some}"), items(keys, "keys") if keys else None,
         element("div", *charts, class_="charts"),
@@ -151,14 +159,14 @@ def _tag(study: Study, one: Series) -> str:
     return ", ".join(axis.tag(one.settings[axis.key]) for axis in study.axes if axis.key in one.settings)
 
 
-def _front(these: Sequence[Configuration]) -> str:
+def _front(study: Study, these: Sequence[Configuration]) -> str:
     """The front at mid prices, and what it is at low and high ones if it is another."""
     every = choices(these)
-    fronts = {price: list(dict.fromkeys(SHORT[row.system] for _, row in on_front(every, price))) for price in PRICES}
-    text = f"front: {', '.join(fronts[MID]) or 'nothing'}"
+    fronts = {price: [tag(study, *choice) for choice in on_front(every, price)] for price in PRICES}
+    text = f"front: {' · '.join(fronts[MID]) or 'nothing'}"
     for price in (LOW, HIGH):
-        if set(fronts[price]) != set(fronts[MID]):
-            text += f"; at {price} prices: {', '.join(fronts[price])}"
+        if fronts[price] != fronts[MID]:
+            text += f"; at {price} prices: {' · '.join(fronts[price])}"
     missed = sum(not math.isfinite(row.dollars_per_million(MID)) for _, row in every)
     return text + (f"; {missed} without a token within the SLO are not shown" if missed else "")
 

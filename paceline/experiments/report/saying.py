@@ -24,9 +24,7 @@ def worth_its_price(study: Study) -> Markup:
     """A line for each card that something drafts on, and for what drafts for nothing."""
     against = {rival: by_card(break_evens(study, rival)) for rival in RIVALS}
     cards = dict.fromkeys(card for found in against.values() for card in found)
-    parts: list[Markup | str] = [
-        _card({rival: found[card] for rival, found in against.items() if card in found}) for card in cards
-    ]
+    parts = [_card({rival: found[card] for rival, found in against.items() if card in found}) for card in cards]
     parts += _gifts(study)
     if not parts:
         return element("p", "No drafter in these rows has a price.")
@@ -131,16 +129,17 @@ def _amounts(amounts: Sequence[float]) -> str:
     return f"up to {end}" if low < 0 else end if low == high else f"{begin} to {end}"
 
 
-def _gifts(study: Study) -> list[str]:
+def _gifts(study: Study) -> list[Markup]:
     """Of look-ups that cost nothing by the hour."""
     told = []
     for rival in RIVALS:
         both = [one for one in study.configurations if one.has(System.LOOKUPS, rival, System.ALONE) and _is_gift(one)]
         if both:
             cheaper = {id(one) for one in both if one.ratio(System.LOOKUPS, rival) < 0}
-            place = where(study, both, cheaper)
-            told.append(f"Cheaper than {CHOICES[rival]}: {how_often(len(cheaper), len(both))}{place}.")
-    return [f"Look-ups on processors that are there anyway, at no price. {' '.join(told)}"] if told else []
+            answer = element("b", how_often(len(cheaper), len(both)))
+            told.append(together([f"cheaper than {CHOICES[rival]}: ", answer, f"{where(study, both, cheaper)}."]))
+    head = together([element("b", "Look-ups"), " on processors that are there anyway, at no price"])
+    return [together([head, items(told)])] if told else []
 
 
 def _is_gift(one: Configuration) -> bool:

@@ -86,7 +86,9 @@ def _winners(study: Study) -> Markup:
         f"ones. {caption(study)}"
     )
     head = element("h3", "Who is cheapest")
-    return together([head, cheapest_of_all(study), legend(study.systems), winners(study, says)])
+    return together(
+        [head, cheapest_of_all(study), legend(study.systems), winners(study), element("p", says, class_="source")]
+    )
 
 
 def _prices(study: Study) -> Markup | None:

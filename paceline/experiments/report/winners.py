@@ -14,17 +14,18 @@ from paceline.experiments.results import System
 from paceline.experiments.specification import HIGH, LOW
 
 
-def winners(study: Study, says: str) -> Markup:
+def winners(study: Study) -> Markup:
     """The axis with most values goes across, the next down, and the others make tables of their own."""
     across, *others = sorted(study.axes, key=lambda axis: -len(axis.values))
     down, rest = (others[0], others[1:]) if others else (None, [])
     groups: dict[tuple[Value, ...], list[Configuration]] = {}
     for one in study.configurations:
         groups.setdefault(tuple(one.settings[axis.key] for axis in rest), []).append(one)
-    return together(
-        _table(across, down, these, [axis.text(value) for axis, value in zip(rest, values, strict=True)], says)
+    tables = [
+        _table(across, down, these, ", ".join(axis.text(value) for axis, value in zip(rest, values, strict=True)))
         for values, these in groups.items()
-    )
+    ]
+    return element("div", *tables, class_="tables")
 
 
 def legend(systems: Sequence[System]) -> Markup:
@@ -35,7 +36,7 @@ def chip(system: System) -> Markup:
     return element("svg", mark(system, 8, 8, size=5), viewBox="0 0 16 16", class_="chip", aria_hidden="true")
 
 
-def _table(across: Axis, down: Axis | None, these: Sequence[Configuration], which: Sequence[str], says: str) -> Markup:
+def _table(across: Axis, down: Axis | None, these: Sequence[Configuration], which: str) -> Markup:
     by_place: Mapping[tuple[Value, Value], Configuration] = {
         (one.settings[down.key] if down else "", one.settings[across.key]): one for one in these
     }
@@ -51,8 +52,9 @@ def _table(across: Axis, down: Axis | None, these: Sequence[Configuration], whic
         if down
         else f"{across.title} →"
     )
-    caption = f"{', '.join(which)}. {says}" if which else says
-    return table([corner, *(across.short(value) for value in values)], lines, caption, words=len(values) + 1)
+    head = element("h4", which) if which else None
+    shorts = [across.short(value) for value in values]
+    return element("div", head, table([corner, *shorts], lines, words=len(values) + 1))
 
 
 def _cell(one: Configuration) -> Markup:

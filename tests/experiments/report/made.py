@@ -41,8 +41,10 @@ def made(goodput: Goodput, sweep: Mapping[str, tuple[float | int | str, ...]] = 
     return study(results(goodput, sweep))
 
 
-def row(name: str, system: System, settings: Mapping[str, float | int | str], goodput: float) -> Row:
-    apart = system not in {System.ALONE, System.COLOCATED}
+def row(
+    name: str, system: System, settings: Mapping[str, float | int | str], goodput: float, *, free: bool = False
+) -> Row:
+    apart = not free and system not in {System.ALONE, System.COLOCATED}
     dollars = {price: TARGET[price] + (CARD[price] if apart else 0.0) for price in PRICES}
     latency = Latency(20.0, 25.0, 30.0)
     return Row(name, system, Instrument.SIMULATED, settings, goodput, goodput, latency, latency, 2.0, 10, dollars)

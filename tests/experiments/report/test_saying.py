@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from markupsafe import Markup
 
 from paceline.experiments.report.saying import cheapest_of_all, where_colocated_wins, where_it_stops, worth_its_price
+from paceline.experiments.report.study import Study
 from paceline.experiments.results import System
-from tests.experiments.report.made import BY_TRIP, Goodput, made
+from tests.experiments.report.made import BY_TRIP, Goodput, made, row
 
 Settings = Mapping[str, float | int | str]
 MANY = {"workload.acceptance": ("low", "mid", "high"), **BY_TRIP, "workload.sessions": (1, 4)}
@@ -78,9 +80,8 @@ def test_without_a_flip_none_is_told(goodput: float, said: str) -> None:
 
 def test_of_many_courses_it_counts_those_that_flip() -> None:
     text = plain(where_it_stops(made(falling, MANY)))
-    assert (
-        "By round trip, 1 ms to 8 ms, Paceline's trees: over the target alone: of 6 courses turning dearer in 6" in text
-    )
+    assert "By round trip, 1 ms to 8 ms, Paceline's trees: over the target alone: of 6 combinations" in text
+    assert "of 6 combinations of all else, turning dearer in 6, at about 2.83 ms." in text
 
 
 def test_what_has_no_goodput_is_said_to_have_none() -> None:
@@ -101,10 +102,22 @@ def test_the_colocated_draft_wins_or_does_not() -> None:
 
 def test_without_a_colocated_draft_its_absence_is_said() -> None:
     found = made(constant())
-    rows = tuple(row for row in found.results.rows if row.system is not System.COLOCATED)
-    alone = type(found)(type(found.results)(found.results.experiment, rows, found.results.prices))
+    rows = tuple(one for one in found.results.rows if one.system is not System.COLOCATED)
+    alone = Study(replace(found.results, rows=rows))
     assert "the honest rival is missing" in plain(where_colocated_wins(alone))
     assert "draft on the target's card" not in plain(where_it_stops(alone))
+
+
+def test_look_ups_at_no_price_pay_or_do_not() -> None:
+    for goodput, said in ((300.0, "always"), (90.0, "never")):
+        found = made(constant(alone=100.0, colocated=100.0))
+        extra = [row("made", System.LOOKUPS, one.settings, goodput, free=True) for one in found.configurations]
+        both = Study(replace(found.results, rows=(*found.results.rows, *extra)))
+        text = plain(worth_its_price(both))
+        assert (
+            f"Look-ups on processors that are there anyway, at no price cheaper than the target alone: {said}" in text
+        )
+        assert f"cheaper than the draft on the target's card: {said}" in text
 
 
 def test_the_cheapest_of_all_are_counted() -> None:
@@ -119,5 +132,5 @@ def test_a_range_over_prices_is_told_where_the_answer_depends_on_them() -> None:
         type(row)(**{**vars(row), "dollars_per_hour": {**row.dollars_per_hour, "low": 2.0}})
         for row in found.results.rows
     )
-    other = type(found)(type(found.results)(found.results.experiment, rows, found.results.prices))
+    other = Study(replace(found.results, rows=rows))
     assert "up to about 2.83 ms (2.83 ms to 6.91 ms over prices), dearer beyond" in plain(where_it_stops(other))
