@@ -2,7 +2,8 @@
 
 For a number of running sessions, powers of two or the closed loop's own, a closed loop of the full path is run once.
 Its *cycles*, a session's seconds and tokens from commit to commit, and its times to the first token are what sessions
-of the fast path draw from. So a cycle costs a look-up, whatever trees, wires and policies it stands for.
+of the fast path take, in the order in which they came, around and around: so they are as many of each kind as there
+were, and chance does not come in twice. So a cycle costs a look-up, whatever trees, wires and policies it stands for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from paceline.experiments.simulation.machines import Machines
 from paceline.experiments.simulation.rounds import LIMITS
@@ -25,6 +27,17 @@ LEAST_REQUESTS, LEAST_TOKENS, GENERATIONS = 64, 12_000, 3
 """Of a short run: at least so many requests and tokens, and so many requests for each of its sessions."""
 Cycle = tuple[float, int]
 """Seconds and tokens."""
+ItemT = TypeVar("ItemT")
+
+
+class Recorded(list[ItemT]):
+    """What was seen, to be seen again in the same order, around and around."""
+
+    _at = -1
+
+    def next(self) -> ItemT:
+        self._at = (self._at + 1) % len(self)
+        return self[self._at]
 
 
 @dataclass
@@ -34,13 +47,13 @@ class Level:
     sessions: int
     first: list[float] = field(default_factory=list)
     """Seconds to the first token of those that came when all came at once, in the order they were answered."""
-    later: list[float] = field(default_factory=list)
+    later: Recorded[float] = field(default_factory=Recorded)
     """Of those that came one by one."""
-    crowded: list[Cycle] = field(default_factory=list)
+    crowded: Recorded[Cycle] = field(default_factory=Recorded)
     """Cycles that ended before the first of all had their first token."""
-    opening: list[Cycle] = field(default_factory=list)
+    opening: Recorded[Cycle] = field(default_factory=Recorded)
     """First ones after a first token, when it was no longer crowded."""
-    cycles: list[Cycle] = field(default_factory=list)
+    cycles: Recorded[Cycle] = field(default_factory=Recorded)
     """All others."""
     rows: float = 0.0
     """Of a step, on the average."""
@@ -64,8 +77,8 @@ class Level:
         world.watch = note
         count = max(LEAST_REQUESTS, GENERATIONS * everywhere, LEAST_TOKENS // workload.output_tokens)
         world.serve(requests(replace(workload, requests=count, requests_per_second=0.0), seed), everywhere)
-        level.cycles = level.cycles or level.opening or level.crowded or [(machines.target.seconds(1), 1)]
-        level.later = level.later or level.first
+        level.cycles = level.cycles or level.opening or level.crowded or Recorded([(machines.target.seconds(1), 1)])
+        level.later = level.later or Recorded(level.first)
         level.rows = sum(v.rows for v in world.verifiers) / max(1, sum(v.steps for v in world.verifiers))
         return level
 
@@ -165,10 +178,7 @@ class Aggregated:
 
     def _start(self, session: _Session) -> None:
         self._running[session.machine] += 1
-        if session.at_once and self._firsts:
-            seconds = self._firsts.pop()
-        else:
-            seconds = self._random.choice(self._level(session).later)
+        seconds = self._firsts.pop() if session.at_once and self._firsts else self._level(session).later.next()
         self._push(session, seconds)
 
     def _level(self, session: _Session) -> Level:
@@ -192,7 +202,7 @@ class Aggregated:
             return True
         level = self._level(session)
         known = level.crowded if self.now < self._crowded_until else level.opening if served.steps == 0 else None
-        seconds, session.coming = self._random.choice(known or level.cycles)
+        seconds, session.coming = (known or level.cycles).next()
         self._push(session, seconds)
         return False
 

@@ -54,14 +54,17 @@ CASES = (
 
 
 def main(processes: int) -> None:
-    jobs = [job for case in CASES for job in case.jobs]
+    errors, seconds = list[float](), [0.0, 0.0]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        results = list(pool.map(_timed, jobs))
-    errors = [_show(case, *pair) for case, *pair in zip(CASES, results[::2], results[1::2], strict=True)]
-    full, fast = (sum(seconds for _, seconds in results[first::2]) for first in (0, 1))
+        results = pool.map(_timed, [job for case in CASES for job in case.jobs])
+        for case in CASES:
+            full, fast = next(results), next(results)
+            errors.append(_show(case, full[0], fast[0]))
+            seconds = [seconds[0] + full[1], seconds[1] + fast[1]]
     sys.stdout.write(
         f"RESULT cases={len(CASES)} worst_percent={max(map(abs, errors)):.2f}"
-        f" mean_percent={sum(map(abs, errors)) / len(errors):.2f} full_seconds={full:.0f} fast_seconds={fast:.0f}\n"
+        f" mean_percent={sum(map(abs, errors)) / len(errors):.2f}"
+        f" full_cpu_seconds={seconds[0]:.0f} fast_cpu_seconds={seconds[1]:.0f}\n"
     )
 
 
@@ -70,15 +73,15 @@ def _timed(job: Job) -> tuple[Outcome, float]:
     return run(job), time.process_time() - started
 
 
-def _show(case: Case, full: tuple[Outcome, float], fast: tuple[Outcome, float]) -> float:
+def _show(case: Case, before: Outcome, after: Outcome) -> float:
     """Prints a case; by how many percent the fast path's tokens/s are off."""
-    before, after = full[0], fast[0]
     error = 100 * (after.tokens_per_second / before.tokens_per_second - 1)
     sys.stdout.write(
         f"{case}: tokens/s {before.tokens_per_second:.1f} {after.tokens_per_second:.1f} ({error:+.2f} %),"
         f" TPOT p50 {before.tpot_ms.p50:.2f} {after.tpot_ms.p50:.2f} ms,"
         f" TTFT p50 {before.ttft_ms.p50:.0f} {after.ttft_ms.p50:.0f} ms\n"
     )
+    sys.stdout.flush()
     return error
 
 
