@@ -31,7 +31,7 @@ def read_experiment(path: Path) -> Experiment:
 def parse_experiment(data: Any, beside: Path) -> Experiment:
     """Checks every key, type and range, that all fits together, and the same of every combination that is swept."""
     reader = Reader()
-    experiment = _located(_sections(reader, data), beside)
+    experiment = _located(sections(reader, data), beside)
     sweep, wrong = _sweep(experiment, data.get("sweep") if isinstance(data, dict) else None, beside)
     errors = _with(reader.errors, out_of_range(experiment))
     errors = _with([*errors, *wrong], _all_misfits(replace(experiment, sweep=sweep)))
@@ -46,7 +46,7 @@ def _with(noted: Sequence[FieldError], further: Iterable[FieldError]) -> list[Fi
     return [*noted, *(error for error in further if not {error.field, error.field.rpartition(".")[0]} & fields)]
 
 
-def _sections(reader: Reader, data: Any) -> Experiment:
+def sections(reader: Reader, data: Any) -> Experiment:
     """What can be read, but for the sweep; the rest has its default or an empty value, and is noted."""
     top = reader.known(Experiment, "", reader.mapping("experiment", data))
     for name in ("name", "target"):

@@ -127,6 +127,17 @@ def prices(file: Path | None = None) -> Prices:
     return own if file is None else MappingProxyType({**own, **_prices("prices", file)})
 
 
+def priced_on(file: Path | None = None) -> str:
+    """The date that ``data/prices.yaml`` says of its prices, and ``file`` of those that are in their place."""
+    own = _priced_on("prices", DATA / "prices.yaml")
+    return own if file is None else f"{own}; {file.name}: {_priced_on('prices', file)}"
+
+
+def _priced_on(field: str, file: Path) -> str:
+    data = read_yaml(field, file)
+    return str((data.get("as_of") if isinstance(data, dict) else None) or "no date")
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     with (DATA / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -14,11 +14,11 @@ from rich.progress import Progress
 
 from paceline.errors import FieldError
 from paceline.experiments.reading import read_experiment
+from paceline.experiments.rows import Results, write_results
 from paceline.experiments.simulation.showing import result_line, table
 from paceline.experiments.simulation.sweep import simulate
 from paceline.experiments.sweeps import configurations
 from paceline.experiments.tables import prices
-from paceline.experiments.writing import write_rows
 
 BAD_INPUT = 2
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,7 +51,7 @@ def main(
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
     if out is not None:
-        write_rows(out, rows)
+        write_results(out, Results.of(experiment, rows))
     console.print(table(experiment.name, rows))
     console.print(result_line(rows), soft_wrap=True, highlight=False)
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from paceline.experiments.results import Instrument, Row, System
+from paceline.experiments.rows import Results, rows_to_json
 from paceline.experiments.simulation import aggregated
 from paceline.experiments.simulation.__main__ import app
 from paceline.experiments.simulation.showing import result_line
@@ -25,7 +26,6 @@ from paceline.experiments.specification import (
 )
 from paceline.experiments.sweeps import configurations
 from paceline.experiments.tables import prices
-from paceline.experiments.writing import rows_as_json
 
 EXPERIMENT = Experiment(
     "test",
@@ -51,7 +51,9 @@ def test_every_system_is_in_every_configuration() -> None:
 
 def test_how_many_processes_work_on_it_makes_no_difference() -> None:
     swept = replace(EXPERIMENT, sweep={"workload.sessions": (1, 3)})
-    assert rows_as_json(rows_of(swept, 2)) == rows_as_json(rows_of(swept, 1))
+    assert rows_to_json(Results(swept, tuple(rows_of(swept, 2)))) == rows_to_json(
+        Results(swept, tuple(rows_of(swept, 1)))
+    )
 
 
 def test_who_drafts_is_paid_for_idle_or_not_and_who_does_not_is_not() -> None:
