@@ -56,7 +56,8 @@ class SessionSpans:
                 self._arrived(event)
             case Phase():
                 span = self._start(event.name, event.started_at)
-                span.set_attribute("paceline.tokens", event.tokens)
+                if event.tokens:
+                    span.set_attribute("paceline.tokens", event.tokens)
                 span.end(self._unix(event.ended_at))
             case Step():
                 self._steps += 1

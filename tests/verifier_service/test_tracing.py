@@ -72,6 +72,7 @@ def test_steps_tile_the_time_and_add_up(target_path: Path) -> None:
     assert said(session, "gen_ai.response.finish_reasons") == ("length",)
     assert [times(span)[0] for span in recorded.named("queue")] == [times(session)[0]]
     assert times(steps[-1])[1] <= times(session)[1]
+    assert [said(span, "paceline.tokens") for span in recorded.named("prefill")] == [len(PROMPT) - 1]
 
 
 def test_all_hang_on_the_gateways_span(target_path: Path) -> None:
