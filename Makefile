@@ -25,7 +25,8 @@ xgrammar: $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[xgrammar]"
 
 demo: $(STAMP)
-	@$(BIN)/paceline demo
+	@mkdir -p build
+	@$(BIN)/paceline demo --timeline build/timeline.html
 
 check: $(STAMP)
 	$(BIN)/ruff check .

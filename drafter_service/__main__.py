@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -13,13 +12,19 @@ from typing import TYPE_CHECKING
 from drafter_service.config import DrafterConfig
 from paceline import process
 from paceline.cluster.announcing import DRAFTER, VERIFIER, Announcement, announced, claim
+from paceline.logs import get_logger
 from paceline.security.settings import identity_of
 from paceline.settings import parse
+from paceline.telemetry import telemetry_of
 
 if TYPE_CHECKING:
     from drafter_service.links import Links
+    from drafter_service.loading import Loaded
+    from drafter_service.service import Drafter
+    from paceline.loop import DeviceLoop
+    from paceline.telemetry.serving import MetricsServer
 
-logger = logging.getLogger("drafter_service")
+logger = get_logger("drafter_service")
 
 
 async def serve(config: DrafterConfig, stop: process.Stop) -> None:
@@ -35,6 +40,7 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
     failure = process.Failure(stop)
     loaded = await asyncio.to_thread(load_drafter, config)
     drafter = loaded.drafter
+    drafter.telemetry = telemetry_of(config, "drafter")
     drafter.incarnation = await claim(config.redis, DRAFTER, config.worker_name)
     identity = identity_of(config)
     links = Links(drafter, config.verifiers, EmulatedLink.parse(config.emulate_link), identity)
@@ -47,7 +53,8 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
         await loaded.reader.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready(lambda: growing.stalled_seconds < config.stall_seconds)
-    logger.info("%s (%s) drafts on %s:%d", config.worker_name, config.kind, config.host, port)
+    metrics = _metrics(config, drafter, growing)
+    logger.info("serving", kind=config.kind, host=config.host, port=port)
     said = Announcement(config.worker_name, DRAFTER, config.advertise or f"{config.host}:{port}", drafter.incarnation)
     async with AsyncExitStack() as stack:
         await _follow_verifiers(config, links, stack)
@@ -59,10 +66,28 @@ async def serve(config: DrafterConfig, stop: process.Stop) -> None:
     await server.stop()
     await links.close()
     await asyncio.to_thread(growing.stop)
+    await asyncio.to_thread(metrics.stop)
+    await _close(loaded)
+    failure.check()
+
+
+def _metrics(config: DrafterConfig, drafter: Drafter, growing: DeviceLoop) -> MetricsServer:
+    """Served from now on, if they are to be."""
+    from drafter_service.meters import measure
+    from paceline.telemetry.serving import MetricsServer
+
+    measure(drafter, growing, config.price_per_hour)
+    metrics = MetricsServer(drafter.telemetry, identity_of(config))
+    if config.metrics_port >= 0:
+        metrics.start(config.host, config.metrics_port, reserved=config.exit_with_parent)
+    return metrics
+
+
+async def _close(loaded: Loaded) -> None:
     if loaded.reader:
         await loaded.reader.close()
-    await asyncio.to_thread(drafter.kind.stop)
-    failure.check()
+    await asyncio.to_thread(loaded.drafter.kind.stop)
+    await asyncio.to_thread(loaded.drafter.telemetry.shutdown)
 
 
 async def _follow_verifiers(config: DrafterConfig, links: Links, stack: AsyncExitStack) -> None:
@@ -82,7 +107,9 @@ async def _follow_verifiers(config: DrafterConfig, links: Links, stack: AsyncExi
 def main() -> int:
     process.prepare()
     config = parse(DrafterConfig, None, "python -m drafter_service", "drafter")
-    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+    return process.run(
+        lambda stop: serve(config, stop), name=config.worker_name, exit_with_parent=config.exit_with_parent
+    )
 
 
 if __name__ == "__main__":

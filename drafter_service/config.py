@@ -14,6 +14,13 @@ from paceline.settings import setting
 from paceline.speculation.fields import Checks, every_error
 from paceline.speculation.suffixes import DEPTH
 from paceline.synthetic import SyntheticDrafts
+from paceline.telemetry.settings import (
+    METRICS_PORT_HELP,
+    OTLP_HELP,
+    TELEMETRY_HELP,
+    check_metrics_port,
+    check_telemetry,
+)
 
 KINDS = ("model", "ngram", "suffix", "recycling", "trigram", "datastore", "rag")
 
@@ -66,6 +73,9 @@ class DrafterConfig:
         "",
     )
     emulate_link: str = setting("experimental: the wire to verifiers, as rtt=5ms,jitter=1ms,bandwidth=100mbps", "")
+    telemetry: str = setting(TELEMETRY_HELP, "on")
+    otlp: str | None = setting(OTLP_HELP, None)
+    metrics_port: int = setting(METRICS_PORT_HELP, -1)
     tls_cert: Path | None = setting(CERTIFICATE_HELP, None)
     tls_key: Path | None = setting(KEY_HELP, None)
     tls_ca: Path | None = setting(CA_HELP, None)
@@ -74,6 +84,8 @@ class DrafterConfig:
 
     def __post_init__(self) -> None:
         with every_error() as checks:
+            check_telemetry(checks, self)
+            check_metrics_port(checks, self.metrics_port)
             check_tls(checks, self, Role.DRAFTER, self.worker_name)
             checks.require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
             known = bool(self.verifiers) or self.redis is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from grpc import aio
@@ -12,11 +11,12 @@ from drafter_service.service import Drafter
 from paceline import rpc, wire
 from paceline.emulation import EmulatedLink
 from paceline.errors import PermissionDenied
+from paceline.logs import get_logger
 from paceline.messages import DraftUpdate
 from paceline.security.identity import Identity, Role
 from paceline.speculation.merge import MAX_ENTRIES, MAX_NODES_PER_MESSAGE
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Links:
@@ -75,7 +75,7 @@ class Links:
                 async for verdicts in replies:
                     self._drafter.receive(wire.from_verdicts(verdicts), link)
         except aio.AioRpcError as error:
-            logger.warning("the stream to verifier %s broke: %s", address, rpc.said(error))
+            logger.warning("the stream to a verifier broke", verifier=address, error=rpc.said(error))
         finally:
             del self._links[address]
             link.close()

@@ -8,13 +8,13 @@ whole.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from paceline.logs import get_logger
 from paceline.segments import Stored, read_position, read_segments, write_segments
 from paceline.speculation.suffixes import Segment, Tokens, backwards
 
@@ -23,7 +23,7 @@ GROWTH = 4
 PARTS = 4
 """The largest segments hold such a part of the memory; a fold and an eviction are no larger."""
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ the device, takes note of them, and adds the next nodes.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
@@ -14,9 +13,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from drafter_service.counts import Counts
 from drafter_service.drafters.base import DraftKind
 from drafter_service.session import DraftSession
+from drafter_service.tracing import DraftSpans
 from paceline.errors import Draining, FailedPrecondition, ResourceExhausted
+from paceline.logs import get_logger
 from paceline.messages import (
     Attach,
     Attached,
@@ -36,8 +38,9 @@ from paceline.messages import (
 from paceline.speculation.fields import require
 from paceline.speculation.merge import CREDIT
 from paceline.speculation.policy import Mode
+from paceline.telemetry import OFF, trace_id_of
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class VerifierLink(Protocol):
@@ -63,9 +66,15 @@ class _Listener:
 class Membership:
     """A session with the link it is drafted for and the gateway that watches it."""
 
-    def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer) -> None:
-        self.session, self.link, self.observer = session, link, observer
+    def __init__(self, session: DraftSession, link: VerifierLink, observer: Observer, spans: DraftSpans) -> None:
+        self.session, self.link, self.observer, self.spans = session, link, observer, spans
         self.over = False
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What its log lines are about."""
+        attach = self.session.attach
+        return {"session": attach.session_id, "epoch": attach.epoch, "trace_id": trace_id_of(attach.traceparent)}
 
 
 class Drafter:
@@ -85,6 +94,7 @@ class Drafter:
         self.vocabulary_size, self.max_context, self.max_sessions = vocabulary_size, max_context, max_sessions
         self.incarnation = time.time_ns()
         """Of the process; each attached session has its own, later one."""
+        self.telemetry, self.counts = OFF, Counts()
         self.changed = threading.Condition()
         self._news: list[Callable[[], None]] = []
         self.attached_sessions = 0
@@ -103,7 +113,7 @@ class Drafter:
         if self.attached_sessions >= self.max_sessions:
             raise ResourceExhausted(f"{self.drafter_id} drafts for {self.attached_sessions} sessions already")
         session = DraftSession(attach, self.vocabulary_size, self.max_context)
-        member = Membership(session, link, observer)
+        member = Membership(session, link, observer, DraftSpans(self.telemetry.tracer, attach, self.drafter_id))
         join = self._join(session)
         self.attached_sessions += 1
         with self.changed:
@@ -184,8 +194,14 @@ class Drafter:
         sessions = [member.session for member in self._growing()]
         if sessions:
             started = self._clock()
+            for session in sessions:
+                session.about_to_grow(started)
             self.kind.grow(sessions)
-            share = (self._clock() - started) / len(sessions)
+            took = self._clock() - started
+            share = took / len(sessions)
+            self.counts.growths += 1
+            self.counts.grown_sessions += len(sessions)
+            self.counts.busy_seconds += took
             for session in sessions:
                 session.busy_seconds += share
         self._send()
@@ -248,13 +264,19 @@ class Drafter:
 
     def _finish(self, member: Membership, reason: str) -> None:
         session = member.session
+        session.idle.note(self._clock(), idle=False)
+        link = self.counts.links.of(session.attach.verifier)
+        link.idle_seconds += session.idle.take()
+        link.busy_seconds += session.take_busy_seconds()
         self.kind.close(session)
         if self._members.get(session.session_id) is member:
             del self._members[session.session_id]
         if self._newest.get(session.session_id) is member:
             del self._newest[session.session_id]
         member.over = True
+        member.spans.end(reason)
         self.attached_sessions -= 1
+        logger.debug("a session is left", reason=reason, **member.about)
         member.observer(Detached(reason))
 
     def _apply(self, verdicts: Verdicts, link: VerifierLink) -> None:
@@ -286,6 +308,7 @@ class Drafter:
             session.extend(joined.token_ids)
             self.kind.advance(session)
         session.joined, session.node_limit = True, joined.node_limit
+        member.spans.joined()
         member.observer(Attached(joined.node_limit))
 
     def _advance(self, verdict: Verdict, link: VerifierLink) -> None:
@@ -328,7 +351,9 @@ class Drafter:
     def _rejected(self, rejection: Rejection, link: VerifierLink) -> None:
         member = self._member(rejection.session_id, rejection.epoch or None, link)
         if member:
-            logger.warning("session %s refused: %s %s", rejection.session_id, rejection.status.name, rejection.detail)
+            logger.warning(
+                "a session is refused", status=rejection.status.name, detail=rejection.detail, **member.about
+            )
             self._finish(member, f"{rejection.status.name}: {rejection.detail}")
 
     def _send(self) -> None:
@@ -339,16 +364,23 @@ class Drafter:
             if not session.joined or session.mode is Mode.OFF:
                 continue
             _, nodes, rounds = updates.setdefault(id(member.link), (member.link, [], []))
-            epoch = session.attach.epoch
+            epoch, link_counts = session.attach.epoch, self.counts.links.of(session.attach.verifier)
             if session.mode is Mode.LOCKSTEP:
                 if session.round_complete or (session.may_grow and self._growable(member)):
                     continue
                 session.round_complete = True
                 rounds.append(RoundComplete(session.session_id, epoch, session.tree.root.position))
+                link_counts.rounds += 1
             columns = session.take_unsent()
             if columns is not None:
                 idle, busy = session.idle.take(), session.take_busy_seconds()
-                nodes.append(DraftNodes(session.session_id, epoch, columns, idle, busy))
+                growth = session.take_growth(self._clock())
+                link_counts.entries += 1
+                link_counts.nodes += len(columns)
+                link_counts.idle_seconds += idle
+                link_counts.busy_seconds += busy
+                message = DraftNodes(session.session_id, epoch, columns, idle, busy, growth)
+                nodes.append(member.spans.sent(message))
         for link, nodes, rounds in updates.values():
             if nodes or rounds:
                 link.send(DraftUpdate(nodes=tuple(nodes), rounds=tuple(rounds)))

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from paceline.messages import Attach, Join
+from paceline.messages import Attach, Growth, Join
 from paceline.speculation.merge import MAX_DEPTH, MAX_NODES_PER_SESSION, NodeColumns
 from paceline.speculation.noise import NoiseCache
 from paceline.speculation.policy import Mode, Shape
@@ -54,6 +54,8 @@ class DraftSession:
         self.idle = IdleTime()
         self.busy_seconds = 0.0
         """Its share of the growths since the last message."""
+        self.growing_since: float | None = None
+        """When the growth began that brought the first of the nodes that are not sent yet."""
         self.node_limit = 0
         self.growths = 0
         """Growths since the last verdict."""
@@ -88,6 +90,19 @@ class DraftSession:
     def take_busy_seconds(self) -> float:
         seconds, self.busy_seconds = self.busy_seconds, 0.0
         return seconds
+
+    def about_to_grow(self, now: float) -> None:
+        """A growth begins; one before it that brought nothing is forgotten."""
+        if not self._unsent or self.growing_since is None:
+            self.growing_since = now
+
+    def take_growth(self, now: float) -> Growth | None:
+        """Of what is about to be sent, if anybody watches; ``now`` is on the clock of the growths."""
+        since, self.growing_since = self.growing_since, None
+        if since is None or not self.attach.watched:
+            return None
+        sent = time.time()
+        return Growth(sent - max(0.0, now - since), sent)
 
     def join(self, drafter_id: str, *, wants_candidates: bool) -> Join:
         """The message that asks the verifier in."""

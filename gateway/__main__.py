@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -12,21 +11,25 @@ from typing import TYPE_CHECKING
 
 from gateway.callers import Callers
 from gateway.config import GatewayConfig
+from gateway.meters import measure
 from gateway.service import Gateway
 from gateway.servicer import GatewayServicer
+from gateway.vllm import VllmNames
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import process, wire
 from paceline.cluster.journal import Journal, MemoryJournal
+from paceline.logs import get_logger
 from paceline.rpc import Server
 from paceline.security.identity import Identity
 from paceline.security.settings import identity_of
 from paceline.settings import parse
+from paceline.telemetry import telemetry_of
 
 if TYPE_CHECKING:  # imported where they are configured
     from gateway.http.server import HttpServer
     from paceline.cluster.fleet_memory import TextPublisher
 
-logger = logging.getLogger("gateway")
+logger = get_logger("gateway")
 
 
 DRAFTER_PATIENCE_SECONDS = 10.0
@@ -43,9 +46,14 @@ async def serve(config: GatewayConfig, stop: process.Stop) -> None:
     await start_all(configured)
     publisher, journal = await _publisher(config), _journal(config)
     publish = publisher.publish if publisher else None
+    telemetry = telemetry_of(config, "gateway", config.trace_ratio)
     gateway = Gateway(
-        verifiers, drafters, config.bounds, config.sessions_per_verifier, publish, journal, config.failover_seconds
-    )
+        verifiers, drafters, config.bounds, config.sessions_per_verifier, publish, journal, config.failover_seconds,
+        telemetry,
+    )  # fmt: skip
+    measure(gateway)
+    if telemetry.on and config.metric_names == "vllm":
+        VllmNames(gateway)
     async with AsyncExitStack() as stack:
         await _follow_registry(gateway, config, identity, stack)
         await _serve(gateway, callers, config, identity, stop)
@@ -53,20 +61,22 @@ async def serve(config: GatewayConfig, stop: process.Stop) -> None:
         await publisher.close()
     await journal.close()
     await asyncio.gather(*(worker.close() for worker in configured))
+    await asyncio.to_thread(telemetry.shutdown)
 
 
 async def _serve(
     gateway: Gateway, callers: Callers, config: GatewayConfig, identity: Identity | None, stop: process.Stop
 ) -> None:
     reserved, keyed = config.exit_with_parent, config.api_keys is not None
-    server = Server(["paceline.v1.GatewayService"], reserved=reserved, identity=identity, keyed=keyed)
+    tracer = gateway.telemetry.tracer
+    server = Server(["paceline.v1.GatewayService"], reserved=reserved, identity=identity, keyed=keyed, tracer=tracer)
     wire.add_gateway(GatewayServicer(gateway, callers), server.server)
     port = await server.start(config.host, config.port, insecure=config.insecure)
     http = await _serve_http(gateway, callers, config) if config.http_port >= 0 else None
     await _until(lambda: any(worker.healthy for worker in gateway.verifiers), stop, timeout_seconds=None)
     await _until(lambda: all(worker.healthy for worker in gateway.drafters), stop, DRAFTER_PATIENCE_SECONDS)
     await server.ready(lambda: gateway.ailment is None)
-    logger.info("%s serves gRPC on %s:%d", config.name, config.host, port)
+    logger.info("serving", protocol="gRPC", host=config.host, port=port)
     await stop.wait()
     await server.drain()
     gateway.drain()
@@ -118,7 +128,7 @@ async def _serve_http(gateway: Gateway, callers: Callers, config: GatewayConfig)
     identity, keyed = identity_of(config), config.api_keys is not None
     http = HttpServer(make_app(gateway, callers), reserved=config.exit_with_parent, identity=identity, keyed=keyed)
     port = await http.start(config.host, config.http_port, insecure=config.insecure)
-    logger.info("%s serves %s on %s:%d", config.name, "HTTPS" if identity else "HTTP", config.host, port)
+    logger.info("serving", protocol="HTTPS" if identity else "HTTP", host=config.host, port=port)
     return http
 
 
@@ -131,7 +141,7 @@ async def _until(condition: Callable[[], bool], stop: process.Stop, timeout_seco
 def main() -> int:
     process.prepare()
     config = parse(GatewayConfig, None, "python -m gateway", "gateway")
-    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+    return process.run(lambda stop: serve(config, stop), name=config.name, exit_with_parent=config.exit_with_parent)
 
 
 if __name__ == "__main__":

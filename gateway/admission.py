@@ -92,6 +92,11 @@ class Place:
     admitted_at: float | None = None
     left: bool = False
 
+    @property
+    def waited_seconds(self) -> float:
+        """Of one that was admitted."""
+        return 0.0 if self.admitted_at is None else self.admitted_at - self.arrived_at
+
 
 @dataclass(frozen=True)
 class QueueStatistics:

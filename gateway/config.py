@@ -10,6 +10,16 @@ from paceline.security.identity import Role
 from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, check_tls
 from paceline.settings import setting
 from paceline.speculation.fields import every_error
+from paceline.telemetry.settings import (
+    DEFAULT_TRACE_RATIO,
+    METRIC_NAMES_HELP,
+    OTLP_HELP,
+    TELEMETRY_HELP,
+    TRACE_RATIO_HELP,
+    check_metric_names,
+    check_telemetry,
+    check_trace_ratio,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,10 @@ class GatewayConfig:
     redis: str | None = setting(
         "URL of the fleet's Redis: workers are found, sessions kept and finished texts published there", None
     )
+    telemetry: str = setting(TELEMETRY_HELP, "on")
+    otlp: str | None = setting(OTLP_HELP, None)
+    trace_ratio: float = setting(TRACE_RATIO_HELP, DEFAULT_TRACE_RATIO)
+    metric_names: str = setting(METRIC_NAMES_HELP, "paceline")
     tls_cert: Path | None = setting(CERTIFICATE_HELP, None)
     tls_key: Path | None = setting(KEY_HELP, None)
     tls_ca: Path | None = setting(CA_HELP, None)
@@ -42,6 +56,9 @@ class GatewayConfig:
 
     def __post_init__(self) -> None:
         with every_error() as checks:
+            check_telemetry(checks, self)
+            check_trace_ratio(checks, self.trace_ratio)
+            check_metric_names(checks, self.metric_names)
             check_tls(checks, self, Role.GATEWAY)
             known = bool(self.verifiers) or self.redis is not None
             checks.require(known, "verifiers", "", "at least one address, or --redis")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.workers import DrafterWorker, VerifierWorker
+from paceline.logs import get_logger
 from paceline.messages import (
     Attach,
     AuthorizeDrafter,
@@ -22,7 +22,7 @@ from paceline.speculation.choice import GroupChoice
 from paceline.speculation.crew import KNOWN_SECONDS, LEAST_STEPS, Drafter, Experience, Situation
 from paceline.speculation.policy import Mode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Clock = Callable[[], float]
 
@@ -211,7 +211,8 @@ class Crew:
                 self._dismiss(name, member, f"{heir.drafter_id} takes its place")
 
     def _dismiss(self, name: str, member: _Member, reason: str) -> None:
-        logger.info("session %s: %s leaves, %s", self._opening.session_id, name, reason)
+        about = {"session": self._opening.session_id, "epoch": self._opening.epoch}
+        logger.info("a drafter is dismissed", drafter=name, reason=reason, **about)
         self._verifier.send(RevokeDrafter(self._opening.session_id, name, reason))
         member.task.cancel()
         del self._members[name]

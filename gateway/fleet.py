@@ -108,6 +108,11 @@ class Fleet:
         drafters = [worker.description for worker in self.drafters if worker.description]
         return {drafter.drafter_id for drafter in drafters if any(map(drafter.drafts_for, addresses))}
 
+    def price_per_hour(self, drafter_id: str) -> float:
+        """Of a drafter, as it says; 0 for one that is not known."""
+        known = (worker.description for worker in self.drafters if worker.description)
+        return next((drafter.price_per_hour for drafter in known if drafter.drafter_id == drafter_id), 0.0)
+
     def rows(self) -> list[Worker]:
         """All workers, reachable or not."""
         return [_verifier_row(worker) for worker in self.verifiers] + [_drafter_row(worker) for worker in self.drafters]

@@ -28,12 +28,14 @@ class Mailbox:
         on_end: Callable[[int], None] | None = None,
         reader: asyncio.Task[object] | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
+        on_tokens: Callable[[CommittedTokens], None] | None = None,
     ) -> None:
         """``on_end`` is called with the number of tokens when the session is over, read or not; ``reader`` is
-        cancelled if the mailbox is not closed in time after that."""
+        cancelled if the mailbox is not closed in time after that. ``on_tokens`` hears of each step's, read or not."""
         self.tokens = 0
         """Committed so far, read or not."""
         self._on_end, self._reader, self._patience_seconds = on_end, reader, patience_seconds
+        self._on_tokens = on_tokens
         self._unread: list[SessionEvent] = []
         self._news = asyncio.Event()
         self._ended = False
@@ -44,7 +46,10 @@ class Mailbox:
         """What comes after the last event is dropped."""
         if self._ended:
             return
-        self.tokens += len(event.committed.token_ids) if event.committed else 0
+        if event.committed is not None:
+            self.tokens += len(event.committed.token_ids)
+            if self._on_tokens is not None:
+                self._on_tokens(event.committed)
         self._unread.append(event)
         if len(self._unread) > MAX_UNREAD:
             self._unread = list(_together(self._unread))
@@ -114,6 +119,7 @@ def _merge_tokens(parts: Sequence[CommittedTokens]) -> CommittedTokens | None:
         prefix_hash=parts[-1].prefix_hash,
         logprobs=tuple(chain.from_iterable(part.logprobs for part in parts)),
         drafters=tuple(chain.from_iterable(part.drafters for part in parts)),
+        steps=tuple(chain.from_iterable(part.counted for part in parts)),
     )
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from gateway.fleet import Fleet
 from gateway.workers import DrafterWorker, VerifierWorker
 from paceline.cluster.announcing import DRAFTER, VERIFIER, Announcement
+from paceline.logs import get_logger
 from paceline.messages import DrafterDescription, VerifierDescription
 from paceline.security.identity import Identity
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Membership:
@@ -44,7 +44,7 @@ class Membership:
             await worker.close()
 
     async def _join(self, announcement: Announcement) -> None:
-        logger.info("%s %s is there, at %s", announcement.role, announcement.worker_id, announcement.address)
+        logger.info("a worker has come", **{announcement.role: announcement.worker_id}, address=announcement.address)
         make = VerifierWorker if announcement.role == VERIFIER else DrafterWorker
         worker = self._joined[announcement.role, announcement.address] = make(announcement.address, self._dials_as)
         self._fence(worker)
@@ -67,7 +67,8 @@ class Membership:
         for place in self._joined.keys() - there:
             if not self._joined[place].healthy:
                 worker = self._joined.pop(place)
-                logger.info("%s at %s is gone", *place)
+                role, address = place
+                logger.info("a worker is gone", role=role, address=address)
                 self._fleet.remove(worker)
                 await worker.close()
 

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
+from gateway.counts import Steps
 from gateway.keeping import NOT_RESUMABLE, Keeper
 from gateway.mailbox import Mailbox
 from gateway.refusals import refusal
 from gateway.seats import Seat, Seats
 from gateway.stops import Token
+from gateway.tally import Tally
 from gateway.telling import Teller
+from gateway.timelines import Notes
 from gateway.tokens import ResumeToken
+from gateway.tracing import OFF, Trace
 from paceline.emulation import SYNTHETIC
 from paceline.errors import DataLoss, PacelineError, TargetFailed, Unavailable
+from paceline.logs import bind, get_logger
 from paceline.messages import (
     Chunk,
     FinishReason,
@@ -32,7 +36,7 @@ from paceline.messages import (
     VerifierDescription,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MOST_LOSSES = 3
 """Verifiers that a session may lose one after the other without a token between: it may be what they die of."""
@@ -59,6 +63,10 @@ class Running:
     """Makes one for a session that has so many tokens."""
     describe: Callable[[str], VerifierDescription | None]
     """Of the verifiers of a model, while the session is on none."""
+    tally: Tally
+    notes: Notes | None = None
+    """Its timeline, if anybody watches."""
+    trace: Trace = OFF
     committed: list[int] = field(default_factory=list)
     seat: Seat | None = None
     aborted: bool = False
@@ -68,6 +76,8 @@ class Running:
     _overlap: OverlapStatistics = field(default_factory=OverlapStatistics)
     """On this verifier, as it was told last, and on those before."""
     _overlap_before: OverlapStatistics = field(default_factory=OverlapStatistics)
+    _steps: Steps = field(default_factory=Steps)
+    """All those of the answer whose tokens were kept, wherever they were made."""
 
     @property
     def session_id(self) -> str:
@@ -92,10 +102,11 @@ class Running:
         if self.seat is not None:
             self.seat.events.fail(error)
 
-    def close(self) -> None:
-        """Nobody listens any more."""
+    def close(self, error: Exception | None = None) -> None:
+        """Nobody listens any more; ``error``: since it has failed."""
         if self.seat is not None:
-            self.seat.leave()
+            self.seat.leave(error)
+            self.seat = None
 
     # -- chunks --------------------------------------------------------------------------------------------------------
 
@@ -106,7 +117,9 @@ class Running:
         past = self.keeper.past
         had, tokens = self.teller.resume(past, token.length)
         greeting, told = had if recall else self.teller.greeting(), SessionEvent(self.session_id, self.keeper.epoch)
-        self.committed = [id_ for event in past if event.committed for id_ in event.committed.token_ids]
+        for event in past:
+            self._commit(event)
+        self.tally.recalled(len(self.committed) - token.length)
         if self.teller.stopped or (past and past[-1].last):
             yield greeting
             yield self._told_before(past[-1], tokens)
@@ -147,8 +160,18 @@ class Running:
         description = self.seat.verifier.description if self.seat else self.describe(self.opening.model)
         says = exactness(description) if description else ""
         warning = "" if self.keeper.kept else NOT_RESUMABLE
-        overlap = self._overlap_before.plus(self._overlap)
-        return self.teller.chunk(event, tokens, self.teller.completion(event, len(tokens), overlap, says, warning))
+        steps, told = self._steps, self._overlap_before.plus(self._overlap)
+        overlap = replace(
+            told,  # up to a quarter of a second of a verifier that was lost is missing from it, of tokens nothing is
+            steps=steps.steps,
+            verified_nodes=steps.verified,
+            accepted_nodes=steps.accepted_nodes,
+            acceptance_histogram=steps.histogram,
+        )
+        completion = self.teller.completion(event, len(tokens), overlap, says, warning)
+        if self.notes is not None:
+            self.notes.finish(completion)
+        return self.teller.chunk(event, tokens, completion)
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -178,14 +201,22 @@ class Running:
         if event.rejected is not None:
             raise self._rejected(event.rejected)
         self._check_position(event)
+        if self.notes is not None:
+            event = self.notes.hear(event)
         await self.keeper.keep(event)
-        if event.committed is not None:
-            self.committed += event.committed.token_ids
-            self._losses = 0
+        self._commit(event)
         if event.overlap is not None:
+            self.tally.counts.overlap(event.overlap, self._overlap)
             self._overlap = event.overlap
             (seat.crew.look if event.last else seat.crew.heard)(event.overlap)
         return event
+
+    def _commit(self, event: SessionEvent) -> None:
+        if event.committed is not None:
+            self.committed += event.committed.token_ids
+            self._losses = 0
+            for step in event.committed.counted:
+                self._steps.add(step)
 
     def _rejected(self, rejection: Rejection) -> Exception:
         if self.keeper.epoch > self.opening.epoch and rejection.status is Status.RESOURCE_EXHAUSTED:
@@ -214,9 +245,11 @@ class Running:
         if self._losses > MOST_LOSSES:
             lost = f"{self._losses} verifiers were lost one after the other without a token between them"
             raise self._with_token(Unavailable(f"{lost}: {why}"))
-        logger.warning("session %s goes on elsewhere after %d tokens: %s", self.session_id, len(self.committed), why)
+        self.tally.counts.failovers["no_room" if isinstance(why, _SentAway) else "lost"] += 1
+        about = {"session": self.session_id, "epoch": self.keeper.epoch, "tokens": len(self.committed)}
+        logger.warning("a session goes on elsewhere", reason=why, **about)
         if self.seat is not None:
-            self.seat.leave()
+            self.seat.leave(why, str(why))
             self.seat = None
         self._overlap_before, self._overlap = self._overlap_before.plus(self._overlap), OverlapStatistics()
         if isinstance(why, _SentAway):
@@ -227,10 +260,13 @@ class Running:
     async def _sit(self, because: str = "") -> None:
         """Opens the session with all its tokens on a verifier, unless it was aborted; waits for one if need be, but not
         for ever."""
+        bind(epoch=self.keeper.epoch)
         opening = replace(self.opening, epoch=self.keeper.epoch, token_ids=(*self.opening.token_ids, *self.committed))
         events, prediction = self.mailbox(len(self.committed)), self.keeper.session.prediction
+        if self.notes is not None:
+            self.notes.asks()
         try:
-            self.seat = await self.seats.find(opening, prediction, events, self._wanted)
+            self.seat = await self.seats.find(opening, prediction, events, self._wanted, self.trace)
         except Unavailable as error:
             raise self._with_token(Unavailable(f"{because}{error}")) from error
         if self._interruption is not None:

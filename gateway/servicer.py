@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -23,14 +24,16 @@ class GatewayServicer(wire.GatewayBase):
         self, request: wire.gateway.GenerateRequest
     ) -> AsyncGenerator[wire.gateway.GenerateResponse, None]:
         caller = self._callers.identify(authorization(), peer())
-        async with aclosing(self._gateway.generate(wire.from_generate(request), caller)) as chunks:
+        told = self._gateway.access.told(lambda: self._gateway.generate(wire.from_generate(request), caller), caller)
+        async with aclosing(told) as chunks:
             async for chunk in chunks:
                 yield wire.to_chunk(chunk)
 
     @streaming
     async def Resume(self, request: wire.gateway.ResumeRequest) -> AsyncGenerator[wire.gateway.GenerateResponse, None]:
         caller = self._callers.identify(authorization(), peer())
-        async with aclosing(self._gateway.resume(request.resume_token, caller)) as chunks:
+        resume = functools.partial(self._gateway.resume, request.resume_token, caller)
+        async with aclosing(self._gateway.access.told(resume, caller, resumed=True)) as chunks:
             async for chunk in chunks:
                 yield wire.to_chunk(chunk)
 
@@ -39,6 +42,12 @@ class GatewayServicer(wire.GatewayBase):
         caller = self._callers.identify(authorization(), peer())
         self._gateway.abort(request.session_id, caller)
         return wire.gateway.AbortResponse()
+
+    @unary
+    async def GetTimeline(self, request: wire.gateway.GetTimelineRequest) -> wire.gateway.GetTimelineResponse:
+        caller = self._callers.identify(authorization(), peer())
+        timeline = await self._gateway.timeline(request.trace_id, caller)
+        return wire.gateway.GetTimelineResponse(timeline_json=timeline)
 
     @unary
     async def ListModels(self, request: wire.gateway.ListModelsRequest) -> wire.gateway.ListModelsResponse:

@@ -21,6 +21,7 @@ from paceline.messages import (
 )
 from paceline.messages.sessions import FinishReason
 from paceline.speculation.prefix import extend_hash
+from paceline.telemetry import trace_id_of
 
 Seal = Callable[[int, int], str]
 """A resume token for so many tokens with this hash."""
@@ -114,6 +115,7 @@ class Teller:
             tpot_seconds=spread / (self._timed - 1) if self._timed > 1 else 0.0,
             stop_reason=self._stops.found,
             warning=warning,
+            trace_id=trace_id_of(self._opening.traceparent) if self._opening.watched else "",
         )
 
     def _tokens(self, committed: CommittedTokens) -> list[Token]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -13,10 +12,11 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from paceline.errors import FailedPrecondition, FieldError
+from paceline.logs import get_logger
 from paceline.messages import ChatMessage, TokenizerFiles
 from paceline.speculation.fields import require
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 UNFINISHED = "\ufffd"
 NO_OPTIONS: Mapping[str, object] = {}
@@ -86,7 +86,7 @@ class Detokenizer:
         try:
             return self._stream.step(tokenizer, token_id) or ""
         except Exception as error:  # noqa: BLE001 - byte-fallback tokenizers may end the stream: "Invalid prefix"
-            logger.warning("a detokenizer starts afresh: %s", type(error).__name__)
+            logger.warning("a detokenizer starts afresh", error=type(error).__name__)
             self._stream = DecodeStream(skip_special_tokens=True)
             return self._stream.step(tokenizer, token_id) or ""
 

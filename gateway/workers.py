@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from gateway.mailbox import Mailbox
 from gateway.text import TextCodec
 from paceline import rpc, wire
 from paceline.errors import Fenced, Unavailable
+from paceline.logs import get_logger
 from paceline.messages import (
     AbortSession,
     Attach,
@@ -30,7 +30,7 @@ from paceline.messages import (
 )
 from paceline.security.identity import Identity, Role
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RETRY_SECONDS = 0.1
 DESCRIBE_TIMEOUT_SECONDS = 2.0
@@ -63,6 +63,8 @@ class VerifierWorker:
         self.codec: TextCodec | None = None
         self.others = 0
         """Sessions of other gateways there, when it was last asked."""
+        self.unasked_tokens = 0
+        """Emitted for sessions that had left, since we know it."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when it may take more sessions than before, or none."""
         self.outdated: Outdated = lambda *_: False
@@ -137,7 +139,7 @@ class VerifierWorker:
 
     def drop(self, reason: str) -> None:
         """Breaks the stream that there is, whoever is at its other end."""
-        logger.warning("verifier %s: its stream is dropped, %s", self.address, reason)
+        logger.warning("the stream to a verifier is dropped", verifier=self.address, reason=reason)
         if self._stream is not None:
             self._stream.cancel()
 
@@ -147,14 +149,14 @@ class VerifierWorker:
                 await self._decode()
             except aio.AioRpcError as error:
                 if self._pulse is not None:
-                    logger.warning("verifier %s: %s", self.address, rpc.said(error))
+                    logger.warning("the stream to a verifier broke", verifier=self.address, error=rpc.said(error))
             except Fenced as error:
-                logger.debug("verifier %s: %s", self.address, error)
+                logger.debug("a verifier is fenced", verifier=self.address, error=error)
             except asyncio.CancelledError:
                 if self._closing:  # else gRPC has cancelled its own call
                     raise
             except Exception:
-                logger.exception("verifier %s: unexpected failure", self.address)
+                logger.exception("unexpected failure", verifier=self.address)
             finally:
                 self._lost("the stream to the verifier broke")
             await asyncio.sleep(RETRY_SECONDS)
@@ -199,7 +201,8 @@ class VerifierWorker:
         pulse = wire.from_pulse(message)
         if pulse == self._pulse:
             return
-        logger.log(logging.INFO if pulse.well else logging.WARNING, "verifier %s: %s", self.address, pulse)
+        tell = logger.info if pulse.well else logger.warning
+        tell("a verifier says how it is", verifier=self.address, draining=pulse.draining, stalled=pulse.stalled)
         self._pulse = pulse
         if pulse.stalled:
             self.hand_over("a step of the verifier hangs")
@@ -208,6 +211,7 @@ class VerifierWorker:
     def _deliver(self, event: SessionEvent) -> None:
         guest = self._sessions.get(event.session_id)
         if guest is None or guest.epoch != event.epoch:
+            self.unasked_tokens += len(event.committed.token_ids) if event.committed else 0
             return
         if event.last:
             del self._sessions[event.session_id]
@@ -222,7 +226,7 @@ class VerifierWorker:
             heard = self._heard
             await asyncio.sleep(LISTEN_SECONDS)
             silent_seconds = silent_seconds + LISTEN_SECONDS if heard == self._heard else 0.0
-        logger.warning("verifier %s: nothing heard for %g s", self.address, silent_seconds)
+        logger.warning("a verifier has fallen silent", verifier=self.address, seconds=silent_seconds)
         self._give_up(stream, "the verifier has fallen silent")
 
     async def _look_again(self, stream: aio.Call) -> None:
@@ -283,14 +287,15 @@ class DrafterWorker:
     async def attach(self, attach: Attach) -> None:
         """Has it draft until the session ends or the task is cancelled; its loss is only worth a line."""
         self.attached += 1
+        about = {"drafter": self.address, "session": attach.session_id, "epoch": attach.epoch}
         call = self._stub.Attach(wire.to_attach(attach))
         try:
             async for wired in call:
                 event = wire.from_attach_event(wired)
                 if not isinstance(event, Attached):
-                    logger.debug("drafter %s left session %s: %s", self.address, attach.session_id, event.reason)
+                    logger.debug("a drafter has left", reason=event.reason, **about)
         except aio.AioRpcError as error:
-            logger.warning("drafter %s, session %s: %s", self.address, attach.session_id, rpc.said(error))
+            logger.warning("a drafter is lost", error=rpc.said(error), **about)
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 self.healthy = False
         finally:
@@ -308,7 +313,7 @@ class DrafterWorker:
             except aio.AioRpcError:
                 self.healthy = False
             except Exception:
-                logger.exception("drafter %s: unexpected failure", self.address)
+                logger.exception("unexpected failure", drafter=self.address)
                 self.healthy = False
             await asyncio.sleep(DESCRIBE_SECONDS if self.healthy else RETRY_SECONDS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -15,6 +16,7 @@ from paceline import rpc, wire
 from paceline.messages import Chunk, Generate, ModelInfo, Worker
 from paceline.pursuit import PATIENCE_SECONDS, Pursuit
 from paceline.security.identity import Identity, Role, Trust
+from paceline.telemetry.context import Metadata, with_context
 
 API_KEY = "PACELINE_API_KEY"
 
@@ -58,7 +60,7 @@ class GatewayClient:
         one. A gateway that asks for keys may have any certificate for its host. ``patience_seconds``: how long an
         answer that broke off is asked for again; 0: never.
         """
-        self._metadata, self._patience_seconds = _metadata(api_key), patience_seconds
+        self._key, self._patience_seconds = _key(api_key), patience_seconds
         self._channels = [rpc.channel(address, trust, _role(trust)) for address in _each(addresses)]
         self._stubs = Turns([wire.gateway_stub(channel) for channel in self._channels])
         self.resumed = 0
@@ -73,19 +75,27 @@ class GatewayClient:
         for channel in self._channels:
             await channel.close()
 
-    async def generate(self, request: Generate) -> AsyncGenerator[Chunk, None]:
-        """Streams the answer; the first chunk has the seed, the last one the completion."""
-        async for chunk in self._pursue(Pursuit(request, "", len(self._stubs), self._patience_seconds)):
+    async def generate(self, request: Generate, traceparent: str = "") -> AsyncGenerator[Chunk, None]:
+        """Streams the answer; the first chunk has the seed, the last one the completion. ``traceparent``: W3C trace
+        context that the answer belongs to; by default that of OpenTelemetry's current span, if there is one."""
+        async for chunk in self._pursue(self._pursuit(request, "", traceparent)):
             yield chunk
 
-    async def resume(self, resume_token: str) -> AsyncGenerator[Chunk, None]:
+    async def resume(self, resume_token: str, traceparent: str = "") -> AsyncGenerator[Chunk, None]:
         """Streams the rest of an answer after the chunk that came with the token."""
-        async for chunk in self._pursue(Pursuit(None, resume_token, len(self._stubs), self._patience_seconds)):
+        async for chunk in self._pursue(self._pursuit(None, resume_token, traceparent)):
             yield chunk
+
+    @property
+    def _metadata(self) -> Metadata:
+        return with_context(self._key)
+
+    def _pursuit(self, request: Generate | None, token: str, traceparent: str) -> Pursuit:
+        return Pursuit(request, token, len(self._stubs), self._patience_seconds, traceparent=traceparent)
 
     async def _pursue(self, pursuit: Pursuit) -> AsyncGenerator[Chunk, None]:
         while True:
-            call = pursuit.call(self._stubs.current, self._metadata)
+            call = pursuit.call(self._stubs.current, self._key)
             try:
                 async for reply in call:
                     chunk = wire.from_chunk(reply)
@@ -113,6 +123,21 @@ class GatewayClient:
         reply = await self._stubs.current.ListWorkers(wire.gateway.ListWorkersRequest(), metadata=self._metadata)
         return [wire.from_worker(worker) for worker in reply.workers]
 
+    async def timeline(self, trace_id: str) -> dict[str, Any]:
+        """What happened when in our latest answers of this trace that were watched, as docs/observability.md describes
+        it; NOT_FOUND if no gateway keeps any."""
+        request = wire.gateway.GetTimelineRequest(trace_id=trace_id)
+        for asked in range(1, len(self._stubs) + 1):
+            try:
+                reply = await self._stubs.current.GetTimeline(request, metadata=self._metadata)
+                return dict(json.loads(reply.timeline_json))
+            except grpc.aio.AioRpcError as error:
+                elsewhere = error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE)
+                if not elsewhere or asked == len(self._stubs):
+                    raise
+                self._stubs.turn()  # it is kept by the gateway that gave the answer
+        raise AssertionError("there is a gateway")
+
 
 class BlockingGatewayClient:
     """``with BlockingGatewayClient(address) as client``; failures are ``grpc.RpcError`` with status and detail."""
@@ -125,7 +150,7 @@ class BlockingGatewayClient:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         """As for ``GatewayClient``."""
-        self._metadata, self._patience_seconds = _metadata(api_key), patience_seconds
+        self._key, self._patience_seconds = _key(api_key), patience_seconds
         self._channels = [rpc.blocking_channel(address, trust, _role(trust)) for address in _each(addresses)]
         stubs: list[Any] = [wire.gateway_stub(channel) for channel in self._channels]
         self._stubs = Turns(stubs)
@@ -141,17 +166,24 @@ class BlockingGatewayClient:
         for channel in self._channels:
             channel.close()
 
-    def generate(self, request: Generate) -> Iterator[Chunk]:
+    def generate(self, request: Generate, traceparent: str = "") -> Iterator[Chunk]:
         """As ``GatewayClient.generate``; leaving the iteration early ends the session."""
-        return self._pursue(Pursuit(request, "", len(self._stubs), self._patience_seconds))
+        return self._pursue(self._pursuit(request, "", traceparent))
 
-    def resume(self, resume_token: str) -> Iterator[Chunk]:
+    def resume(self, resume_token: str, traceparent: str = "") -> Iterator[Chunk]:
         """As ``GatewayClient.resume``."""
-        return self._pursue(Pursuit(None, resume_token, len(self._stubs), self._patience_seconds))
+        return self._pursue(self._pursuit(None, resume_token, traceparent))
+
+    @property
+    def _metadata(self) -> Metadata:
+        return with_context(self._key)
+
+    def _pursuit(self, request: Generate | None, token: str, traceparent: str) -> Pursuit:
+        return Pursuit(request, token, len(self._stubs), self._patience_seconds, traceparent=traceparent)
 
     def _pursue(self, pursuit: Pursuit) -> Iterator[Chunk]:
         while True:
-            call = pursuit.call(self._stubs.current, self._metadata)
+            call = pursuit.call(self._stubs.current, self._key)
             try:
                 for reply in call:
                     chunk = wire.from_chunk(reply)
@@ -189,6 +221,6 @@ def _role(trust: Trust | None) -> Role | None:
     return Role.GATEWAY if isinstance(trust, Identity) else None
 
 
-def _metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
+def _key(api_key: str | None) -> Metadata:
     key = os.environ.get(API_KEY, "") if api_key is None else api_key
     return ((rpc.AUTHORIZATION, f"Bearer {key}"),) if key else ()

@@ -6,7 +6,6 @@ Deadlines, not delays: a forward takes the larger of its own and the given time,
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import re
 import time
@@ -16,12 +15,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from paceline.logs import get_logger, readable
 from paceline.speculation.cost import CostCurve
 from paceline.speculation.fields import FieldError, require
 from paceline.speculation.noise import noise_hash, uniform
 from paceline.speculation.tree import Node, Selection
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ItemT = TypeVar("ItemT")
 LOG_EVERY = 50
@@ -34,7 +34,7 @@ PACE_HELP = (
     "per_session, prompt_token (each; prompts' rows are then no others) and context (of 1,024 tokens)"
 )
 _PACES = ("per_row", "per_session", "prompt_token", "context")
-_SAID = re.compile(r"pace: (\d+) of (\d+) forwards were late, by ([\d.]+) of ([\d.]+) s")
+_PACE_LINE = re.compile(r"pace forwards=(\d+) late=(\d+) late_seconds=([\d.e-]+) asked_seconds=([\d.e-]+)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
 _BANDWIDTH = re.compile(r"(\d+(?:\.\d+)?)(kbps|mbps|gbps)")
 _COIN = np.array([1 << 62], np.uint64)
@@ -101,15 +101,12 @@ class Pace:
         self.asked_seconds += asked
         self.late_seconds += max(0.0, time.perf_counter() - due)
         if self.forwards % LOG_EVERY == 0:
-            logger.info("pace: %s", self.said)
+            self.log()
 
-    @property
-    def said(self) -> str:
-        """As services log it; ``Lateness.read`` understands it."""
-        return (
-            f"{self.missed} of {self.forwards} forwards were late, "
-            f"by {self.late_seconds:.4f} of {self.asked_seconds:.4f} s in all"
-        )
+    def log(self) -> None:
+        """What ``Lateness.read`` reads."""
+        late, asked = round(self.late_seconds, 4), round(self.asked_seconds, 4)
+        logger.info("pace", forwards=self.forwards, late=self.missed, late_seconds=late, asked_seconds=asked)
 
 
 @dataclass(frozen=True)
@@ -123,12 +120,13 @@ class Lateness:
 
     @classmethod
     def read(cls, log: str) -> Lateness:
-        """The last of it; nothing yet: zeros."""
-        found = _SAID.findall(log)
-        if not found:
-            return cls()
-        missed, forwards, late, asked = found[-1]
-        return cls(int(forwards), int(missed), float(asked), float(late))
+        """The last of it, in a log of either form; nothing yet: zeros."""
+        for line in reversed(log.splitlines()):
+            found = _PACE_LINE.search(readable(line)) if "pace" in line else None
+            if found:
+                forwards, missed, late, asked = found.groups()
+                return cls(int(forwards), int(missed), float(asked), float(late))
+        return cls()
 
     @property
     def share(self) -> float:

@@ -20,6 +20,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnknownSession",
+    "UnknownTimeline",
     "UnsupportedModel",
     "UnsupportedParameter",
 ]
@@ -43,6 +44,10 @@ class NotFound(PacelineError):
 
 class UnknownSession(NotFound):
     """There was never such a session, or it is forgotten by now."""
+
+
+class UnknownTimeline(NotFound):
+    """No answer of that trace is kept here for this caller."""
 
 
 class FailedPrecondition(PacelineError):

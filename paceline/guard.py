@@ -4,7 +4,6 @@ we are made. gRPC by itself answers both with the exception's name and text."""
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ import grpc
 from grpc import aio
 
 from paceline.errors import FieldError
+from paceline.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Context = aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -105,5 +105,5 @@ async def _end(error: Exception, context: Context) -> None:
         raise error
     if isinstance(error, NotImplementedError):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
-    logger.error("a call failed", exc_info=error)
+    logger.error("a call has failed", exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error")

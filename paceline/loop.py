@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-logger = logging.getLogger(__name__)
+from paceline.logs import get_logger
+
+logger = get_logger(__name__)
 
 PATIENCE_SECONDS = 5.0
 """How long the end of a piece of work is waited for when the loop is to stop."""
@@ -53,7 +54,7 @@ class DeviceLoop:
             self._worker.changed.release()
         self._thread.join(PATIENCE_SECONDS)
         if self._thread.is_alive():
-            logger.warning("%s hangs and is left behind", self._thread.name)
+            logger.warning("a loop hangs and is left behind", thread=self._thread.name)
 
     def _run(self) -> None:
         try:
@@ -63,7 +64,7 @@ class DeviceLoop:
                     self._turned_at = None
                     self._sleep()
         except BaseException as error:  # a dead loop that nobody hears of would hang every session
-            logger.exception("%s failed", self._thread.name)
+            logger.exception("a loop has failed", thread=self._thread.name)
             self._on_failure(error)
 
     def _sleep(self) -> None:

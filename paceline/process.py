@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from paceline.security.logs import Discreet, log_loop_error
+from paceline import logs
 from paceline.speculation.fields import FieldError
 
 SWITCH_INTERVAL_SECONDS = 5e-4
@@ -28,7 +27,7 @@ between two products of one forward double its time, so they spin for some ten m
 KEPT_BYTES, LARGEST_KEPT_BYTES = 512 << 20, 32 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 
-logger = logging.getLogger(__name__)
+logger = logs.get_logger(__name__)
 
 GRACE_TURN_SECONDS = 0.02
 
@@ -81,19 +80,25 @@ def keep_freed_memory() -> None:
 
 
 def prepare() -> None:
-    """Settings that must be made before torch is imported."""
+    """Settings that must be made before torch is imported, and where log lines go; exits with status 2, and a line for
+    every error, where the environment is wrong about that."""
     for name, value in PASSIVE_WAITING.items():
         os.environ.setdefault(name, value)
     keep_freed_memory()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Discreet("%(asctime)s %(levelname).1s %(name)s %(message)s"))
-    logging.basicConfig(level=os.environ.get("PACELINE_LOG_LEVEL", "INFO"), handlers=[handler])
+    try:
+        logs.configure()
+    except FieldError as found:
+        for error in found.errors:
+            sys.stderr.write(f"error: {error.field} {error.value}: expected {error.expected}\n")
+        raise SystemExit(2) from None
 
 
-def run(service: Service, *, exit_with_parent: bool) -> int:
-    """Runs ``service`` and returns the exit status. SIGTERM asks it to finish what it has in hand and stop; a second
-    one, SIGINT and, if asked for, the end of standard input stop it at once."""
+def run(service: Service, *, name: str, exit_with_parent: bool) -> int:
+    """Runs ``service``, whose log lines say its ``name``, and returns the exit status. SIGTERM asks it to finish what
+    it has in hand and stop; a second one, SIGINT and, if asked for, the end of standard input stop it at once."""
+    logs.name_worker(name)
+    logs.log_uncaught()
     try:
         run_async(_supervise(service, exit_with_parent=exit_with_parent))
     except KeyboardInterrupt:
@@ -101,7 +106,7 @@ def run(service: Service, *, exit_with_parent: bool) -> int:
     except ServiceFailed:
         return 1
     except FieldError as error:  # a setting that only loading could find wrong
-        logger.error("%s", error)  # noqa: TRY400 - it says what is wrong, where it came from does not matter
+        logger.error("a setting is wrong", error=error)  # noqa: TRY400 - where it came from does not matter
         return 2
     return 0
 
@@ -127,7 +132,7 @@ class Failure:
 def run_async(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """``asyncio.run`` on uvloop, whose gRPC round trips take a quarter less time."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.get_loop().set_exception_handler(log_loop_error)
+        runner.get_loop().set_exception_handler(logs.log_loop_error)
         return runner.run(work)
 
 

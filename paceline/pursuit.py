@@ -16,6 +16,7 @@ import grpc
 
 from paceline import wire
 from paceline.messages import Chunk, Generate
+from paceline.telemetry.context import Metadata, with_context
 
 PATIENCE_SECONDS = 30.0
 """For so long without a new token a client goes on asking."""
@@ -37,10 +38,13 @@ class Pursuit:
     _heard: bool = False
     _failures: int = 0
     _failed_at: float = 0.0
+    traceparent: str = ""
+    """Of the span that asks; empty: of the one that it is asked in, if there is one."""
     _key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    def call(self, stub: Any, metadata: Any) -> Any:
+    def call(self, stub: Any, metadata: Metadata) -> Any:
         """The next call: the answer from its beginning, or the rest of it."""
+        metadata = with_context(metadata, self.traceparent)
         if self.token:
             return stub.Resume(wire.gateway.ResumeRequest(resume_token=self.token), metadata=metadata)
         assert self.request is not None, "there is a request or a token"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
-import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -16,6 +15,7 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from opentelemetry.trace import Tracer
 
 from paceline.errors import (
     Aborted,
@@ -31,12 +31,15 @@ from paceline.errors import (
     Unavailable,
 )
 from paceline.guard import Guard
+from paceline.logs import get_logger
 from paceline.security.access import Gatekeeper
 from paceline.security.identity import Identity, Role, Trust, server_name
 from paceline.security.refusals import REFUSALS
 from paceline.speculation.fields import require
+from paceline.telemetry.calls import TracedCalls
+from paceline.telemetry.context import TRACEPARENT, hear
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 16 << 20
 KEEPALIVE_MS = 20_000
@@ -130,6 +133,8 @@ def _hear(context: aio.ServicerContext[Any, Any]) -> None:
     metadata = dict(context.invocation_metadata() or ())
     said = metadata.get(AUTHORIZATION)
     _authorization.set(said if isinstance(said, str) else None)
+    traceparent = metadata.get(TRACEPARENT)
+    hear(traceparent if isinstance(traceparent, str) else "")
 
 
 def unary(
@@ -246,15 +251,25 @@ class Server:
     """A gRPC server with health and reflection, SERVING only once ``ready`` is called."""
 
     def __init__(
-        self, services: list[str], *, reserved: bool = False, identity: Identity | None = None, keyed: bool = False
+        self,
+        services: list[str],
+        *,
+        reserved: bool = False,
+        identity: Identity | None = None,
+        keyed: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         """``reserved``: a parent process holds the port for us; else nobody may share it. With an ``identity`` only
         certificates of the right roles are let in; ``keyed``: no certificate is asked for, since the methods ask for
-        keys."""
+        keys. ``tracer``: has unary calls be spans of their callers' traces."""
         self._identity, self._certified = identity, identity is not None and not keyed
         self.server = aio.server(
             options=[*_COMMON, *_SERVER, ("grpc.so_reuseport", int(reserved))],
-            interceptors=[Guard(), *([Gatekeeper(abort)] if self._certified else [])],
+            interceptors=[
+                Guard(),
+                *([Gatekeeper(abort)] if self._certified else []),
+                *([TracedCalls(tracer)] if tracer else []),
+            ],
         )
         self._names = ["", *services]
         self._watch: asyncio.Task[None] | None = None
@@ -296,7 +311,7 @@ class Server:
         while True:
             if (now := healthy()) is not serving:
                 serving = now
-                logger.warning("health: %s", "serving again" if serving else "not serving")
+                logger.warning("health has changed", serving=serving)
                 await self._set(states.SERVING if serving else states.NOT_SERVING)
             await asyncio.sleep(HEALTH_SECONDS)
 

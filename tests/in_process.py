@@ -112,6 +112,7 @@ class InProcess:
         sampling: SamplingParameters,
         speculation: SpeculationParameters | None = None,
         seed: int = 0,
+        traceparent: str = "",
     ) -> None:
         key = noise_key(seed, 0, prompt)
         opening = OpenSession(
@@ -124,6 +125,7 @@ class InProcess:
             key,
             SECRET,
             model=self.model,
+            traceparent=traceparent,
         )
         opening = wire.from_decode_command(wire.to_decode_command(opening))  # type: ignore[assignment]
         self.verifier.command(opening, self.recorder)
@@ -135,7 +137,10 @@ class InProcess:
     def attach(self, drafter: Drafter, link: ToVerifier, opening: OpenSession) -> None:
         attach = Attach.to(opening, "here", drafter.drafter_id)
         attach = wire.from_attach(wire.to_attach(attach))
-        drafter.attach(attach, link, lambda event: self.attach_events.append((opening.session_id, event)))
+        with (
+            self.verifier.changed
+        ):  # first: so does a thread that has compiled a grammar, whose verdicts come here at once
+            drafter.attach(attach, link, lambda event: self.attach_events.append((opening.session_id, event)))
 
     def run(self, growths_per_step: int = 2, between: Callable[[int], None] | None = None) -> None:
         for turn in range(1_000_000):

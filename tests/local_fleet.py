@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drafter_service.config import DrafterConfig
@@ -20,14 +20,18 @@ from gateway.servicer import GatewayServicer
 from gateway.workers import DrafterWorker, VerifierWorker, start_all
 from paceline import wire
 from paceline.checkpoint import read_tokenizer
+from paceline.client import GatewayClient
 from paceline.cluster.journal import Journal
+from paceline.embedded import TARGET
 from paceline.emulation import Pace
 from paceline.engine.runner import ModelRunner, Numerics
 from paceline.loop import DeviceLoop
-from paceline.messages import Fingerprint, ModelInfo, VerifierDescription
+from paceline.messages import Fingerprint, Generate, ModelInfo, VerifierDescription
 from paceline.rpc import Server
 from paceline.security.identity import Identity
 from paceline.security.settings import identity_of
+from paceline.speculation.policy import Mode, SpeculationParameters
+from paceline.telemetry import OFF, Telemetry
 from verifier_service.grammar.compiler import open_compiler
 from verifier_service.service import Verifier
 from verifier_service.servicer import VerifierServicer
@@ -117,19 +121,36 @@ async def local_gateway(
     journal: Journal | None = None,
     failover_seconds: float = FAILOVER_SECONDS,
     identity: Identity | None = None,
+    telemetry: Telemetry = OFF,
 ) -> AsyncIterator[LocalGateway]:
     verifier_workers = [VerifierWorker(verifier.address, identity) for verifier in verifiers]
     drafter_workers = [DrafterWorker(drafter.address, identity) for drafter in drafters]
-    gateway = Gateway(verifier_workers, drafter_workers, bounds, sessions_per_verifier, None, journal, failover_seconds)
+    gateway = Gateway(
+        verifier_workers, drafter_workers, bounds, sessions_per_verifier, None, journal, failover_seconds, telemetry
+    )
     workers: list[VerifierWorker | DrafterWorker] = [*verifier_workers, *drafter_workers]
     await start_all(workers)
-    server = Server(["paceline.v1.GatewayService"], identity=identity, keyed=callers is not None)
+    server = Server(
+        ["paceline.v1.GatewayService"], identity=identity, keyed=callers is not None,
+        tracer=telemetry.tracer,
+    )  # fmt: skip
     wire.add_gateway(GatewayServicer(gateway, callers or Callers()), server.server)
     async with serving(server) as address:
         while not all(worker.healthy for worker in workers):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         yield LocalGateway(address, gateway)
     await asyncio.gather(*(worker.close() for worker in workers))
+
+
+async def target_alone(asked: Generate) -> list[int]:
+    """The tokens that the embedded target says by itself, in this process."""
+    asked = replace(asked, speculation=SpeculationParameters(Mode.OFF))
+    async with (
+        local_verifier(TARGET) as verifier,
+        local_gateway([verifier]) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
+        return [token_id async for chunk in client.generate(asked) for token_id in chunk.token_ids]
 
 
 @contextlib.asynccontextmanager

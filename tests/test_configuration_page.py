@@ -11,7 +11,15 @@ import pytest
 import yaml
 
 from paceline.cli.services import CONFIGS
-from paceline.cluster.topology import DrafterPool, GatewayPool, ModelRoute, Sections, VerifierPool, parse_topology
+from paceline.cluster.topology import (
+    DrafterPool,
+    GatewayPool,
+    ModelRoute,
+    Sections,
+    TelemetryKeys,
+    VerifierPool,
+    parse_topology,
+)
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 TYPES = {
@@ -57,14 +65,20 @@ def test_tables_are_current() -> None:
     ("kind", "place"),
     [
         (Sections, ()), (ModelRoute, ("models",)), (VerifierPool, ("verifiers",)), (DrafterPool, ("drafters",)),
-        (GatewayPool, ("gateway",)),
+        (GatewayPool, ("gateway",)), (TelemetryKeys, ("telemetry",)),
     ],
 )  # fmt: skip
 def test_the_example_has_every_key_and_its_default(kind: type[Any], place: tuple[str, ...]) -> None:
     given = example()
     for name in place:
         given = given[name]
-    parts = given if isinstance(given, list) else [given] if kind in (Sections, GatewayPool) else list(given.values())
+    parts = (
+        given
+        if isinstance(given, list)
+        else [given]
+        if kind in (Sections, GatewayPool, TelemetryKeys)
+        else list(given.values())
+    )
     values = {name: value for part in parts for name, value in part.items()}
     assert set(values) == {field.name for field in dataclasses.fields(kind)}
     numbers = {item.name: item.default for item in dataclasses.fields(kind) if isinstance(item.default, int | float)}

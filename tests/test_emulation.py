@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from paceline.emulation import EmulatedLink, Lateness, Pace, SyntheticAcceptance
+from paceline.emulation import LOG_EVERY, EmulatedLink, Lateness, Pace, SyntheticAcceptance
+from paceline.logs import JSON, TEXT
 from paceline.speculation.fields import FieldError
 from paceline.speculation.tree import DraftTree, Node, Selection
+from tests.logs.capturing import written
 
 
 def test_a_forward_takes_the_larger_of_its_own_and_the_given_time() -> None:
@@ -43,17 +45,21 @@ def test_prompts_and_context_take_their_own_time() -> None:
     assert pace.seconds(0, prompt_rows=256) == pytest.approx(0.0256)
 
 
-def test_what_a_service_logs_of_its_pace_is_read() -> None:
+@pytest.mark.parametrize("form", [JSON, TEXT])
+def test_what_a_service_logs_of_its_pace_is_read(form: str) -> None:
     pace = Pace.parse("1ms")
     assert pace is not None
-    pace.hold(time.perf_counter() - 1.0, rows=1)
-    first = Lateness.read(f"x\nI pace: {pace.said}\ny")
-    pace.hold(time.perf_counter(), rows=1)
-    both = Lateness.read(f"pace: 0 of 0 forwards were late, by 0 of 0 s\npace: {pace.said}")
-    assert (first.forwards, first.missed, first.asked_seconds) == (1, 1, 0.001)
+    with written(form) as log:
+        for late in (True, *[False] * (2 * LOG_EVERY - 1)):
+            pace.hold(time.perf_counter() - late, rows=1)
+    first, both = (Lateness.read("\n".join([*log.getvalue().splitlines()[:count], "more"])) for count in (1, 2))
+    assert (first.forwards, both.forwards) == (LOG_EVERY, 2 * LOG_EVERY)
+    assert first.asked_seconds == pytest.approx(LOG_EVERY * 1e-3)
+    assert first.missed >= 1
     assert first.late_seconds >= 0.99
-    assert (both.since(first).forwards, both.since(first).missed, both.share) == (1, 0, 0.5)
-    assert Lateness.read("nothing") == Lateness()
+    assert both.since(first).forwards == LOG_EVERY
+    assert both.share == both.missed / both.forwards
+    assert Lateness.read("nothing of a pace") == Lateness()
 
 
 def test_messages_arrive_in_order_after_half_a_round_trip_and_their_own_length() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paceline import messages as m
@@ -13,6 +14,7 @@ from paceline.errors import FieldError
 from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.grammar import Grammar, GrammarKind
 from paceline.speculation.logprobs import TokenLogprobs
+from paceline.speculation.merge import NodeColumns
 from paceline.speculation.policy import Mode, Shape, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 
@@ -22,10 +24,13 @@ SAMPLING = SamplingParameters(
     repetition_penalty=1.5, logit_bias=((3, -1.5), (9, 100.0)), min_tokens=2, logprobs=3, grammar=GRAMMAR,
 )  # fmt: skip
 SPECULATION = SpeculationParameters(Mode.LOCKSTEP, Shape.CHAIN, 9, 5, 2, ("a", "b"), "scope", "guess", events=True)
+TRACE = f"00-{7:032x}-{9:016x}-01"
 LOGPROBS = (TokenLogprobs(-0.5, ((7, -0.5), (2, -1.25))), TokenLogprobs(-2.0))
 DRAFTERS = (("a", "b"), ())
 EVENTS = (
-    m.NodesArrived(0.5, "a", (1, 2), (0, 1), (5, 6), (8, 9), (-0.5, -1.5), 0.25, 0.125),
+    m.SessionPlaced("big", 2, 1.5e9),
+    m.PhaseEnded("queue", "gateway", -0.5, 0.25, 7),
+    m.NodesArrived(0.5, "a", (1, 2), (0, 1), (5, 6), (8, 9), (-0.5, -1.5), 0.25, 0.125, 0.25, 0.375),
     m.StepDecided(0.5, 0.75, 1.0, (1, 2), (1,), (5, 7), 8),
 )
 
@@ -43,7 +48,7 @@ def test_speculation(value: SpeculationParameters) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        m.OpenSession("s", 2, (1, 2, 3), 2, SAMPLING, SPECULATION, 2**64 - 1, b"secret", -3, "model"),
+        m.OpenSession("s", 2, (1, 2, 3), 2, SAMPLING, SPECULATION, 2**64 - 1, b"secret", -3, "model", TRACE),
         m.AbortSession("s", 2),
         m.AuthorizeDrafter("s", "d"),
         m.RevokeDrafter("s", "d", "slow"),
@@ -205,3 +210,30 @@ def test_a_drafter_takes_nothing_on_that_no_verifier_would_read(field: str, valu
     setattr(request, field, value)
     with pytest.raises(FieldError, match=f"{field} = .*: expected at most"):
         wire.from_attach(request)
+
+
+def test_growths_are_told_with_their_nodes() -> None:
+    columns = NodeColumns(1, 3, np.array([5], np.uint32), np.array([0], np.uint64), np.array([-0.5], np.float32))
+    for growth in (None, m.Growth(1.5e9, 1.5e9 + 0.25, 2**64 - 1)):
+        update, _ = wire.from_draft_update(
+            wire.to_draft_update(m.DraftUpdate(nodes=(m.DraftNodes("s", 1, columns, growth=growth),)))
+        )
+        assert update.nodes[0].growth == growth
+
+
+@pytest.mark.parametrize(("started", "sent"), [(2.0, 1.0), (-1.0, 1.0), (0.0, 2.0**41), (math.nan, 1.0)])
+def test_a_growth_out_of_time_is_refused_alone(started: float, sent: float) -> None:
+    bad = wire.verifier.DraftNodes(session_id="bad", first_node_id=1, growth={"started": started, "sent": sent})
+    update, rejected = wire.from_draft_update(wire.verifier.DraftUpdate(nodes=[bad]))
+    assert not update.nodes
+    assert [rejection.session_id for rejection in rejected] == ["bad"]
+    assert "growth" in rejected[0].detail
+
+
+def test_traces_are_watched_where_their_flags_say_so() -> None:
+    def opening(traceparent: str) -> m.OpenSession:
+        quiet = SpeculationParameters()
+        return m.OpenSession("s", 1, (1,), 1, SAMPLING, quiet, 7, b"k", traceparent=traceparent)
+
+    assert opening(TRACE).watched
+    assert not any(opening(other).watched for other in ("", "00", TRACE[:-1] + "0", TRACE[:-1]))

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from paceline import process
 from paceline.cluster.announcing import VERIFIER, Announcement, announced, claim
+from paceline.logs import get_logger
 from paceline.security.settings import identity_of
 from paceline.settings import parse
+from paceline.telemetry import Telemetry, telemetry_of
 from verifier_service.config import VerifierConfig
 
 if TYPE_CHECKING:  # torch and grpc are imported once the settings are known to be right
     from paceline.loop import DeviceLoop
     from paceline.rpc import Server
+    from paceline.telemetry.serving import MetricsServer
     from verifier_service.loading import Target
     from verifier_service.service import Verifier
     from verifier_service.servicer import VerifierServicer
 
-logger = logging.getLogger("verifier_service")
+logger = get_logger("verifier_service")
 
 
 async def serve(config: VerifierConfig, stop: process.Stop) -> None:
@@ -31,15 +33,17 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
 
     started, failure = time.monotonic(), process.Failure(stop)
     target = await asyncio.to_thread(load_target, config)
-    verifier = _verifier(config, target)
+    telemetry = telemetry_of(config, "verifier")
+    verifier = _verifier(config, target, telemetry)
     steps = DeviceLoop("step loop", verifier, on_failure=failure.report)
     incarnation = await claim(config.redis, VERIFIER, config.name)
     server, servicer = _server(config, target, verifier, steps, incarnation)
     steps.start()
     port = await server.start(config.host, config.port, insecure=config.insecure)
     await server.ready(lambda: steps.stalled_seconds < config.stall_seconds)
+    metrics = _metrics(config, verifier, steps)
     took, model = time.monotonic() - started, target.info.name
-    logger.info("%s serves %s on %s:%d after %.1f s", config.name, model, config.host, port, took)
+    logger.info("serving", model=model, host=config.host, port=port, start_seconds=round(took, 1))
     said = Announcement(config.name, VERIFIER, config.advertise or f"{config.host}:{port}", incarnation, model)
     async with announced(config.redis, said, failure.report):
         await stop.wait()
@@ -49,17 +53,40 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
     servicer.close()
     await server.stop()
     await asyncio.to_thread(steps.stop)
+    await asyncio.to_thread(metrics.stop)
+    await asyncio.to_thread(telemetry.shutdown)
     failure.check()
 
 
-def _verifier(config: VerifierConfig, target: Target) -> Verifier:
+def _verifier(config: VerifierConfig, target: Target, telemetry: Telemetry) -> Verifier:
     from paceline.synthetic import synthetic_choices
     from verifier_service.service import Verifier
     from verifier_service.table import Limits
 
     limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
     synthetic = synthetic_choices(config.emulate_acceptance)
-    return Verifier(target.runner, target.info, limits, target.cost, synthetic=synthetic, compiler=target.compiler)
+    return Verifier(
+        target.runner,
+        target.info,
+        limits,
+        target.cost,
+        synthetic=synthetic,
+        compiler=target.compiler,
+        name=config.name,
+        telemetry=telemetry,
+    )
+
+
+def _metrics(config: VerifierConfig, verifier: Verifier, steps: DeviceLoop) -> MetricsServer:
+    """Served from now on, if they are to be."""
+    from paceline.telemetry.serving import MetricsServer
+    from verifier_service.meters import measure
+
+    measure(verifier, steps)
+    metrics = MetricsServer(verifier.telemetry, identity_of(config))
+    if config.metrics_port >= 0:
+        metrics.start(config.host, config.metrics_port, reserved=config.exit_with_parent)
+    return metrics
 
 
 def _server(
@@ -88,7 +115,7 @@ def _server(
 def main() -> int:
     process.prepare()
     config = parse(VerifierConfig, None, "python -m verifier_service", "verifier")
-    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+    return process.run(lambda stop: serve(config, stop), name=config.name, exit_with_parent=config.exit_with_parent)
 
 
 if __name__ == "__main__":

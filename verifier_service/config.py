@@ -13,6 +13,13 @@ from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, chec
 from paceline.settings import setting
 from paceline.speculation.fields import every_error
 from paceline.synthetic import synthetic_choices
+from paceline.telemetry.settings import (
+    METRICS_PORT_HELP,
+    OTLP_HELP,
+    TELEMETRY_HELP,
+    check_metrics_port,
+    check_telemetry,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ class VerifierConfig:
         "that drafters with synthetic acceptance know: text; texts are then not the target's",
         "",
     )
+    telemetry: str = setting(TELEMETRY_HELP, "on")
+    otlp: str | None = setting(OTLP_HELP, None)
+    metrics_port: int = setting(METRICS_PORT_HELP, -1)
     tls_cert: Path | None = setting(CERTIFICATE_HELP, None)
     tls_key: Path | None = setting(KEY_HELP, None)
     tls_ca: Path | None = setting(CA_HELP, None)
@@ -51,6 +61,8 @@ class VerifierConfig:
 
     def __post_init__(self) -> None:
         with every_error() as checks:
+            check_telemetry(checks, self)
+            check_metrics_port(checks, self.metrics_port)
             check_tls(checks, self, Role.VERIFIER)
             with checks.caught():
                 check_reference("target", self.target)

@@ -25,6 +25,7 @@ from paceline.speculation.fields import require
 from paceline.speculation.merge import MAX_ENTRIES, MAX_NODES_PER_MESSAGE, DraftSource, check_columns, merge
 from paceline.speculation.merit import Merit
 from paceline.speculation.tree import Node, State
+from paceline.telemetry.measuring import MOST_NAMES
 from verifier_service.grammar.matcher import SOURCE
 from verifier_service.quarantine import Quarantine
 from verifier_service.record import Arrival
@@ -53,12 +54,16 @@ class Drafting:
         self._early: list[tuple[float, Join, DrafterLink]] = []
         self._calibrations: dict[str, Calibration] = {}
         self._merits: dict[str, Merit] = {}
-        self._quarantine = Quarantine(clock)
+        self.quarantine = Quarantine(clock)
 
     @property
     def waiting(self) -> bool:
         """Whether a join waits for its session."""
         return bool(self._early)
+
+    def calibration_errors(self) -> dict[str, float]:
+        """By drafter, of those that came last."""
+        return {name: known.error for name, known in list(self._calibrations.items())[-MOST_NAMES:]}
 
     def update(self, update: DraftUpdate, link: DrafterLink, unreadable: Sequence[Rejection] = ()) -> Heard:
         """Takes all entries; a bad one costs only that session's drafting by that drafter.
@@ -144,9 +149,9 @@ class Drafting:
             self._offence(attachment.source.drafter_id, rejection.detail)
 
     def _offence(self, drafter_id: str, detail: str) -> None:
-        if self._quarantine.offence(drafter_id, detail):
+        if self.quarantine.offence(drafter_id, detail):
             for session in self._table:
-                self._show_out(session, drafter_id, self._quarantine.refusal(drafter_id))
+                self._show_out(session, drafter_id, self.quarantine.refusal(drafter_id))
 
     @staticmethod
     def _show_out(session: Session, drafter_id: str, detail: str) -> None:
@@ -191,7 +196,7 @@ class Drafting:
         return first
 
     def _kept_out(self, join: Join) -> Rejection | None:
-        detail = self._quarantine.refusal(join.drafter_id)
+        detail = self.quarantine.refusal(join.drafter_id)
         return Rejection(join.session_id, Status.PERMISSION_DENIED, detail, join.epoch) if detail else None
 
     def _merge(self, nodes: DraftNodes, link: DrafterLink) -> bool:
@@ -210,7 +215,7 @@ class Drafting:
             node.post_verify = session.in_flight
         now = self._clock()
         seconded = _live(source, before_node_id, added)
-        arrival = Arrival(now, source.drafter_id, added, nodes.idle_seconds, nodes.busy_seconds, seconded)
+        arrival = Arrival(now, source.drafter_id, added, nodes.idle_seconds, nodes.busy_seconds, seconded, nodes.growth)
         session.record.add(arrival)
         if added:
             attachment.rhythm.nodes(now, tree.expected_gain(added, session.max_draft_nodes))

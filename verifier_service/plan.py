@@ -63,15 +63,17 @@ def make_plan(table: SessionTable, cost: CostCurve, now: float) -> Plan:
     roots = [session for session in roots if table.make_room(session, 1)]
     prefill = list(_prefill_entries(table))
     roots = [session for session in roots if session.sequence is not None]
-    taken = len(roots) + sum(len(entry.token_ids) for entry in prefill)
-    selections = _select(roots, taken, table.limits.max_rows, cost)
+    chunks = sum(len(entry.token_ids) for entry in prefill)
+    selections = _select(roots, len(roots) + chunks, table, cost)
     plan = [*map(_decode_entry, roots, selections), *prefill]
+    table.counts.rows += sum(len(entry.token_ids) for entry in plan)
+    table.counts.prompt_rows += chunks
     for entry in plan:
         entry.session.launch(now)
     return plan
 
 
-def _select(roots: Sequence[Session], taken: int, max_rows: int, cost: CostCurve) -> list[Selection]:
+def _select(roots: Sequence[Session], taken: int, table: SessionTable, cost: CostCurve) -> list[Selection]:
     """The nodes of each root's session. Lockstep rounds are verified whole; of all others what pays is taken.
 
     ``taken`` rows are in the step already.
@@ -83,9 +85,12 @@ def _select(roots: Sequence[Session], taken: int, max_rows: int, cost: CostCurve
     rows = taken + sum(len(selection.nodes) for selection in rounds.values())
 
     def how_many_pay(gains: Sequence[float]) -> int:
-        return nodes_that_pay(gains, len(roots), lambda nodes: cost(rows + nodes, len(roots)))
+        paying = nodes_that_pay(gains, len(roots), lambda nodes: cost(rows + nodes, len(roots)))
+        table.counts.offered_nodes += len(gains)
+        table.counts.paying_nodes += paying
+        return paying
 
-    chosen = select_across([session.candidate() for session in free], max_rows - rows, how_many_pay)
+    chosen = select_across([session.candidate() for session in free], table.limits.max_rows - rows, how_many_pay)
     chosen_of = dict(zip((session.session_id for session in free), chosen, strict=True))
     return [(rounds | chosen_of)[session.session_id] for session in roots]
 

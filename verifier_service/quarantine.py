@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-logger = logging.getLogger(__name__)
+from paceline.logs import get_logger
+
+logger = get_logger(__name__)
 
 OFFENCES, WITHIN_SECONDS = 8, 10.0
 """So many malformed entries in so short a time are no accident."""
@@ -32,6 +33,8 @@ class Quarantine:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.terms = 0
+        """Given so far."""
         self._suspects: dict[str, _Suspect] = {}
         """Those heard of last come last."""
 
@@ -43,12 +46,18 @@ class Quarantine:
         full = len(suspect.offences) == OFFENCES
         if now < suspect.until or not full or now - suspect.offences[0] > WITHIN_SECONDS:
             return False
-        seconds = suspect.next_term_seconds
+        seconds, self.terms = suspect.next_term_seconds, self.terms + 1
         suspect.until, suspect.reason = now + seconds, detail
         suspect.next_term_seconds = min(2 * seconds, LONGEST_SECONDS)
         suspect.offences.clear()
-        logger.warning("drafter %s sends malformed entries, quarantined for %.0f s: %s", drafter_id, seconds, detail)
+        logger.warning("a drafter is quarantined", drafter=drafter_id, seconds=seconds, detail=detail)
         return True
+
+    @property
+    def kept_out(self) -> list[str]:
+        """Those who are, now."""
+        now = self._clock()
+        return [drafter_id for drafter_id, suspect in list(self._suspects.items()) if now < suspect.until]
 
     def refusal(self, drafter_id: str) -> str:
         """Why a drafter is kept out, and how long still; empty if it is not."""

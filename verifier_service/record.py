@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from paceline.messages import DrafterStatistics, OverlapStatistics
+from paceline.messages import DrafterStatistics, Growth, OverlapStatistics
 from paceline.speculation.merge import DraftSource
 from paceline.speculation.tree import Node
 
@@ -24,6 +24,19 @@ class Arrival:
     """And how long it computed for it."""
     seconded: Sequence[Node] = ()
     """Those that others had proposed before it."""
+    growth: Growth | None = None
+    """Of the nodes, if the session is watched."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """It has waited for a place (``queue``), or its text has been computed (``prefill``); again after a preemption."""
+
+    name: str
+    started_at: float
+    ended_at: float
+    tokens: int = 0
+    """That were computed."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,21 @@ class Step:
     """Whether one of them was growing still: PEARL's pre-verify."""
 
 
-Event = Arrival | Step
+@dataclass(frozen=True)
+class Ended:
+    """The session is over, here at least; nothing comes after it."""
+
+    at: float
+
+
+Event = Arrival | Phase | Step | Ended
 Watcher = Callable[[Event], None]
 
 
 @dataclass
-class _Totals:
+class Totals:
+    """Of sessions."""
+
     steps: int = 0
     verified_nodes: int = 0
     accepted_nodes: int = 0
@@ -61,12 +83,19 @@ class _Totals:
     step_seconds: float = 0.0
     acceptance_histogram: list[int] = field(default_factory=list)
 
+    def count(self, histogram: Sequence[int]) -> None:
+        """Adds steps by how many nodes they accepted."""
+        known = self.acceptance_histogram
+        known.extend([0] * (len(histogram) - len(known)))
+        for accepted, steps in enumerate(histogram):
+            known[accepted] += steps
+
 
 class Record:
     """Takes a session's events, adds them up, and hands them on to who watches."""
 
     def __init__(self) -> None:
-        self._totals = _Totals()
+        self.totals = Totals()
         self.sources: dict[str, DraftSource] = {}
         """All drafters that were ever here."""
         self.watchers: list[Watcher] = []
@@ -74,7 +103,7 @@ class Record:
     def add(self, event: Event) -> None:
         match event:
             case Arrival():
-                self._totals.drafter_idle_seconds += event.idle_seconds
+                self.totals.drafter_idle_seconds += event.idle_seconds
                 self.sources[event.drafter_id].busy_seconds += event.busy_seconds
             case Step():
                 self._step(event)
@@ -82,7 +111,7 @@ class Record:
             watcher(event)
 
     def _step(self, step: Step) -> None:
-        totals = self._totals
+        totals = self.totals
         totals.steps += 1
         totals.verified_nodes += len(step.verified)
         totals.accepted_nodes += len(step.accepted)
@@ -106,7 +135,7 @@ class Record:
     @property
     def emitted(self) -> int:
         """Tokens that its steps have brought; a prompt's last chunk counts as one."""
-        return self._totals.accepted_nodes + self._totals.steps
+        return self.totals.accepted_nodes + self.totals.steps
 
     def statistics(self, drafting: Callable[[str], bool]) -> OverlapStatistics:
         """The sums so far; ``drafting`` says of a drafter whether it is to draft now."""
@@ -125,5 +154,5 @@ class Record:
             )
             for name, s in sorted(self.sources.items())
         )
-        totals = vars(self._totals) | {"acceptance_histogram": tuple(self._totals.acceptance_histogram)}
+        totals = vars(self.totals) | {"acceptance_histogram": tuple(self.totals.acceptance_histogram)}
         return OverlapStatistics(drafters=drafters, **totals)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from paceline.engine.runner import Logits, ModelRunner
 from paceline.errors import FailedPrecondition, FieldError, PacelineError
+from paceline.logs import bound, get_logger
 from paceline.messages import (
     AbortSession,
     AuthorizeDrafter,
@@ -30,6 +31,8 @@ from paceline.messages import (
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
 from paceline.synthetic import SyntheticChoices
+from paceline.telemetry import OFF, Telemetry, trace_id_of
+from verifier_service.counts import Figures
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.grammar.masks import MaskThread
@@ -40,6 +43,12 @@ from verifier_service.session import DrafterLink, GatewayLink, Session
 from verifier_service.steps import Stepper
 from verifier_service.switch import Switch
 from verifier_service.table import MAX_TAIL, Limits, SessionTable
+from verifier_service.tracing import trace
+
+logger = get_logger(__name__)
+
+STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds, of the histogram of steps."""
 
 
 class Verifier:
@@ -54,10 +63,12 @@ class Verifier:
         clock: Callable[[], float] = time.monotonic,
         synthetic: SyntheticChoices | None = None,
         compiler: GrammarCompiler | None = None,
+        name: str = "verifier",
+        telemetry: Telemetry = OFF,
     ) -> None:
         """``cost``: what steps of this runner cost, as ``warm_up`` has measured; ``synthetic``: experimental;
         ``compiler`` None: every grammar is refused."""
-        self.model, self.limits = model, limits
+        self.model, self.limits, self.name, self.telemetry = model, limits, name, telemetry
         self.changed = threading.Condition()
         self._runner = runner
         self._table = SessionTable(runner, limits, clock)
@@ -67,6 +78,9 @@ class Verifier:
         self._compiler = None if synthetic else compiler  # choices that follow drafts would leave any grammar
         self._openings, self._masks = Openings(), MaskThread()
         self._clock = clock
+        self.step_seconds = telemetry.meter.create_histogram(
+            "paceline.verify.step", "s", "Time of steps.", explicit_bucket_boundaries_advisory=STEP_BOUNDS
+        )
         self._news = False
         self.draining = False
         """Whether it refuses new sessions because it is about to stop."""
@@ -112,8 +126,9 @@ class Verifier:
         self.draining = True
 
     def _open(self, opening: OpenSession, gateway: GatewayLink) -> None:
-        refusal = self._refusal(opening)
+        refusal, about = self._refusal(opening), _about(opening)
         if refusal:
+            logger.debug("a session is refused", status=refusal.status.name, **about)
             event = SessionEvent(opening.session_id, opening.epoch, rejected=refusal)
             gateway.send([event])
             return
@@ -123,7 +138,8 @@ class Verifier:
             return
         waiting = self._openings.add(opening, gateway)
         committed = opening.token_ids[opening.prompt_length :]
-        self._compiler.start(opening.sampling, committed, lambda outcome: self._compiled(waiting, outcome))
+        with bound(**about):
+            self._compiler.start(opening.sampling, committed, lambda outcome: self._compiled(waiting, outcome))
 
     def _supersede(self, opening: OpenSession) -> None:
         """A later epoch has come: whoever holds the session with an earlier one hears that it has gone on."""
@@ -137,8 +153,11 @@ class Verifier:
             earlier.gateway.send([SessionEvent(name, earlier.epoch, rejected=rejection)])
 
     def _add(self, opening: OpenSession, gateway: GatewayLink, matcher: Matcher | None) -> None:
-        self._table.add(Session(opening, gateway, self.model, self._clock(), matcher))
+        session = Session(opening, gateway, self.model, self._clock(), matcher, self.name)
+        trace(session, self.telemetry.tracer, self._clock)
+        self._table.add(session)
         self._drafting.session_opened(opening.session_id)
+        logger.debug("a session is opened", **_about(opening))
 
     def _compiled(self, waiting: Opening, outcome: Matcher | FieldError | PacelineError) -> None:
         """A grammar is ready, or is not one; its session may have been aborted meanwhile."""
@@ -249,9 +268,11 @@ class Verifier:
         plan = self.launch()
         if not plan:
             return False
+        started = time.perf_counter()
         masks = self._masks.start(constrained_rows(plan))
         logits = self._runner.forward([entry.rows() for entry in plan])
         self.conclude(plan, logits, masks.result())
+        self.step_seconds.record(time.perf_counter() - started)
         return True
 
     work = step
@@ -269,6 +290,7 @@ class Verifier:
         outcomes = self._stepper.decide(plan, logits, masks)
         with self.changed:
             outbox = self._stepper.commit(plan, outcomes)
+            self._table.counts.steps += 1
         outbox.send()
 
     def wait_seconds(self) -> float | None:
@@ -293,8 +315,28 @@ class Verifier:
         with self.changed:
             return self._table.busy or len(self._openings) > 0
 
+    def figures(self) -> Figures:
+        """All that it has counted, at one moment."""
+        with self.changed:
+            table, drafting = self._table, self._drafting
+            return Figures(
+                counts=table.counts.so_far(table),
+                running=len(table.running),
+                waiting=len(table.waiting) + len(self._openings),
+                free_blocks=table.pool.free,
+                blocks=table.pool.num_blocks,
+                calibration_errors=drafting.calibration_errors(),
+                quarantined=len(drafting.quarantine.kept_out),
+                quarantines=drafting.quarantine.terms,
+            )
+
     def load(self) -> tuple[int, int, int, int]:
         """Running and waiting sessions, free and total blocks."""
         with self.changed:
             pool = self._table.pool
             return len(self._table.running), len(self._table.waiting), pool.free, pool.num_blocks
+
+
+def _about(opening: OpenSession) -> dict[str, object]:
+    """What log lines of a session are about."""
+    return {"session": opening.session_id, "epoch": opening.epoch, "trace_id": trace_id_of(opening.traceparent)}

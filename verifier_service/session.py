@@ -32,7 +32,7 @@ from paceline.speculation.prefix import EMPTY, extend_hash
 from paceline.speculation.select import Candidate
 from paceline.speculation.tree import DraftTree, Node, Selection, State
 from verifier_service.grammar.matcher import SOURCE, Matcher
-from verifier_service.record import Record, Step
+from verifier_service.record import Phase, Record, Step
 from verifier_service.timeline import Timeline
 
 TOLD_TOGETHER = 64
@@ -83,7 +83,13 @@ class Session:
     """State between steps. Only ``commit`` changes the text."""
 
     def __init__(  # noqa: PLR0915 - state
-        self, opening: OpenSession, gateway: GatewayLink, model: ModelInfo, now: float, matcher: Matcher | None = None
+        self,
+        opening: OpenSession,
+        gateway: GatewayLink,
+        model: ModelInfo,
+        now: float,
+        matcher: Matcher | None = None,
+        verifier_id: str = "",
     ) -> None:
         """``matcher``: where the text stands in the grammar that it is held to, if any."""
         self.opening, self.gateway, self.matcher = opening, gateway, matcher
@@ -111,8 +117,8 @@ class Session:
         self.preemptions = 0
         self.in_flight = False
         self.ended: FinishReason | None = None
-        self.record, self.timeline = Record(), Timeline(now)
-        if opening.speculation.events:
+        self.record, self.timeline = Record(), Timeline(now, verifier_id, opening.epoch)
+        if opening.watched:
             self.record.watchers.append(self.timeline.write)
         self.forced = DraftSource(SOURCE)
         """What the grammar itself proposes."""
@@ -131,6 +137,10 @@ class Session:
         self.growing = False
         """Whether one of them was growing still."""
         self.decoding_since: float | None = None
+        self.waiting_since = self.admitted_at = now
+        """For a place in the running; and since when it has had one."""
+        self._to_compute = 0
+        """Tokens whose K/V was not in the cache when it was admitted."""
 
     @property
     def session_id(self) -> str:
@@ -207,12 +217,21 @@ class Session:
         first = self.cached_tokens is None
         if first and self.sequence is not None:
             self.cached_tokens = min(self.sequence.num_computed_tokens, self.opening.prompt_length)
+        self.record.add(Phase("queue", self.waiting_since, now))
+        self.admitted_at, self._to_compute = now, self.missing - 1
         if self.prefilled:
             self.start_decoding(now)
         return first
 
+    def preempted(self, now: float) -> None:
+        """Its place was taken from it."""
+        self.preemptions += 1
+        self.waiting_since = now
+
     def start_decoding(self, now: float) -> None:
         self.rooted_at = now
+        if self._to_compute:
+            self.record.add(Phase("prefill", self.admitted_at, now, self._to_compute))
         if self.decoding_since is None:
             self.decoding_since = now
         left = self.tree.expected(self.max_draft_nodes)
@@ -286,7 +305,10 @@ class Session:
             said = [node.sources[drafter_id] for node in tested if drafter_id in node.sources]
             right = sum(drafter_id in node.sources for node in accepted)
             if said:
-                attachment.calibration.add(sum(map(math.exp, said)), right)
+                promised = sum(map(math.exp, said))
+                attachment.calibration.add(promised, right, len(said))
+                attachment.source.tested += len(said)
+                attachment.source.promised += promised
             if drafter_id in self.drafting:
                 attachment.merit.step(right)
 
@@ -353,7 +375,7 @@ class Session:
             usage=None if self.ended is None else self.usage(),
             overlap=self.report(now),
             detail=detail,
-            events=self.timeline.take(),
+            events=self.timeline.take() if self.opening.watched else (),
         )
 
     def usage(self) -> Usage:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from paceline.engine.cache import ROOT
 from paceline.engine.runner import Logits
-from paceline.messages import CommittedTokens, FinishReason, SessionEvent
+from paceline.messages import CommittedTokens, FinishReason, SessionEvent, StepCounts
 from paceline.speculation.accept import Decision, NodeCandidates, walk
 from paceline.speculation.cost import CostCurve
 from paceline.speculation.logprobs import token_logprobs
@@ -157,7 +157,10 @@ class Stepper:
         session, position = entry.session, len(entry.session.tokens)
         drafters = session.commit(selection, decision, self._clock())
         self._commit_rows(entry, rows)
-        committed = CommittedTokens(position, decision.token_ids, session.hashes[-1], decision.logprobs, drafters)
+        step = StepCounts(len(decision.token_ids), len(selection.nodes))
+        committed = CommittedTokens(
+            position, decision.token_ids, session.hashes[-1], decision.logprobs, drafters, (step,)
+        )
         self._tell(session, committed, outbox)
 
     @staticmethod

@@ -3,17 +3,17 @@ that are never right, at once."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from paceline.logs import get_logger
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.policy import Mode
 from paceline.speculation.trials import Trials
 from verifier_service.plan import Plan
 from verifier_service.session import Attachment, Session
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Switch:
@@ -43,8 +43,8 @@ class Switch:
         for drafter_id, usual in before.items():
             if self._trials.usual(drafter_id) is not usual:
                 gain = math.exp(self._trials.gain(drafter_id) or 0.0)
-                word = "no longer drafts" if usual else "drafts again"
-                logger.info("%s %s for %d sessions: %.2f times the tokens/s", drafter_id, word, running, gain)
+                word = "a drafter rests" if usual else "a drafter drafts again"
+                logger.info(word, drafter=drafter_id, sessions=running, gain=round(gain, 2))
 
     def changes(self, sessions: Iterable[Session]) -> Iterator[tuple[Session, Attachment]]:
         """Switches drafters on and off; the places that have changed."""

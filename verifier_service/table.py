@@ -11,6 +11,8 @@ from paceline.engine.blocks import BlockPool
 from paceline.engine.cache import Sequence as CacheSequence
 from paceline.engine.runner import ModelRunner
 from paceline.errors import OutOfBlocks
+from verifier_service.counts import Counts
+from verifier_service.record import Ended
 from verifier_service.session import Session
 
 TOMBSTONE_SECONDS = 60.0
@@ -44,6 +46,7 @@ class SessionTable:
         self._sessions: dict[str, Session] = {}
         self._tombstones: dict[str, float] = {}
         self._freed: list[CacheSequence] = []
+        self.counts = Counts()
 
     @property
     def busy(self) -> bool:
@@ -86,11 +89,13 @@ class SessionTable:
 
     def forget(self, session: Session) -> None:
         """Takes an ended session out; its blocks go back once no step is using them."""
-        self._sessions.pop(session.session_id, None)
+        if self._sessions.pop(session.session_id, None) is not None:
+            self.counts.over(session)
         self.running.pop(session.session_id, None)
         if session in self.waiting:
             self.waiting.remove(session)
         self._bury(session.session_id)
+        session.record.add(Ended(self._clock()))
         if not session.in_flight:
             self.release(session)
 
@@ -149,7 +154,8 @@ class SessionTable:
         assert session.sequence is not None, "running sessions have one"
         session.sequence.close()
         session.sequence = None
-        session.preemptions += 1
+        session.preempted(self._clock())
+        self.counts.preemptions += 1
         del self.running[session.session_id]
         bisect.insort(self.waiting, session, key=_rank)
 

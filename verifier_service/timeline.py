@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
-from paceline.messages import DraftingEvent, NodesArrived, StepDecided
+from paceline.messages import DraftingEvent, NodesArrived, PhaseEnded, SessionPlaced, StepDecided
 from paceline.speculation.tree import Node, State
-from verifier_service.record import Arrival, Event, Step
+from verifier_service.record import Arrival, Event, Phase, Step
 
 
 class Timeline:
     """Writes down one session. It must see each event as it happens: nodes lose their parents when they die."""
 
-    def __init__(self, opened_at: float) -> None:
-        """``opened_at``: on the clock of the events."""
-        self._opened_at = opened_at
+    def __init__(self, opened_at: float, verifier_id: str, epoch: int) -> None:
+        """``opened_at``: now, on the clock of the events."""
+        self._opened_at, self._opened_unix = opened_at, time.time()
         self._last_node_id = 0
-        self._written: list[DraftingEvent] = []
+        self._written: list[DraftingEvent] = [SessionPlaced(verifier_id, epoch, self._opened_unix)]
 
     def write(self, event: Event) -> None:
         """Takes down what happened."""
         match event:
             case Arrival():
                 self._written.append(self._arrival(event))
+            case Phase():
+                started, ended = event.started_at - self._opened_at, event.ended_at - self._opened_at
+                self._written.append(PhaseEnded(event.name, "verifier", started, ended, event.tokens))
             case Step():
                 self._written.append(self._step(event))
 
@@ -33,6 +37,7 @@ class Timeline:
 
     def _arrival(self, event: Arrival) -> NodesArrived:
         nodes = sorted((*event.nodes, *event.seconded), key=lambda node: node.position)
+        growth = event.growth
         return NodesArrived(
             at=event.at - self._opened_at,
             drafter_id=event.drafter_id,
@@ -43,6 +48,8 @@ class Timeline:
             log_scores=tuple(node.sources[event.drafter_id] for node in nodes),
             idle_seconds=event.idle_seconds,
             busy_seconds=event.busy_seconds,
+            grown_from=growth.started - self._opened_unix if growth else 0.0,
+            sent_at=growth.sent - self._opened_unix if growth else 0.0,
         )
 
     def _step(self, event: Step) -> StepDecided:

@@ -7,7 +7,6 @@ said, ngram finds.
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from drafter_service.drafters.matching import MatchingDrafter
 from drafter_service.drafters.scopes import memory_key
 from drafter_service.memory import SuffixMemory
 from drafter_service.session import DraftSession
+from paceline.logs import get_logger
 from paceline.segments import check_writable
 from paceline.speculation.policy import NO_SCOPE
 from paceline.speculation.suffixes import Segment, finished_text
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PUBLISHED = 4096
 """Sessions of which is known how much of them is remembered."""
@@ -90,6 +90,6 @@ class SuffixDrafter(MatchingDrafter):
             if self._snapshot:
                 self._memory.save(self._snapshot.directory, self._snapshot.tokenizer_hash)
         except OSError as error:
-            logger.warning("the memory is not kept, what was kept before stays: %s", error)
+            logger.warning("the memory is not kept, what was kept before stays", error=error)
         finally:
             self._memory.stop()

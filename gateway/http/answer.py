@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gateway.access import request_id
 from gateway.http.choices import Batch
 from gateway.http.encoding import event
 from gateway.http.errors import Failure
@@ -113,7 +113,7 @@ class Answer:
         self._choices = [Choice.after(index, mark) for index, mark in enumerate(job.heard)]
         self._telling = job.events or job.generations[0].sampling.logprobs is not None
         self._head = {
-            "id": f"{job.format.prefix}-{uuid.uuid4().hex}",
+            "id": f"{job.format.prefix}-{request_id()}",
             "object": job.format.chunk_object if job.stream else job.format.whole_object,
             "created": int(time.time()),
             "model": job.model.info.name,

@@ -1,62 +1,33 @@
-"""What ``/metrics`` says, in Prometheus's text format."""
+"""HTTP requests by route and status, and the page that tells all that the gateway counts."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.service import Gateway
-from paceline.messages import Completion
+from paceline.telemetry import Telemetry
+from paceline.telemetry.measuring import Labelled, Readings
 
 
 class Counters:
     """Of one gateway's HTTP side."""
 
-    def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "paceline_http_requests", "HTTP requests by route and status.", ["route", "status"], registry=registry
-        )
-        self._prompt = Counter("paceline_prompt_tokens", "Tokens of prompts that were answered.", registry=registry)
-        self._completion = Counter("paceline_completion_tokens", "Tokens of finished answers.", registry=registry)
-        self._cached = Counter("paceline_cached_tokens", "Tokens of prompts found in the cache.", registry=registry)
-        self._sessions = Gauge("paceline_sessions", "Sessions by worker.", ["worker", "role"], registry=registry)
-        self._healthy = Gauge("paceline_worker_healthy", "1: reachable.", ["worker", "role"], registry=registry)
-        self._capacity = Gauge(
-            "paceline_worker_capacity", "Sessions that it takes.", ["worker", "role"], registry=registry
-        )
-        self._waiting = Gauge(
-            "paceline_waiting_requests", "Requests that wait, by model.", ["model"], registry=registry
-        )
-        self._step = Counter("paceline_step_seconds", "Time of steps, by session and added up.", registry=registry)
-        self._wait = Counter(
-            "paceline_verifier_wait_seconds", "Time between steps, likewise: for drafts.", registry=registry
-        )
-        self._tasks = Gauge("paceline_tasks", "Tasks of the event loop.", registry=registry)
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._registry = telemetry.registry
+        self.requests = Counter[tuple[str, str]]()
+        """By route and status."""
+        readings = Readings(telemetry.meter, lambda: self)
+        readings.counter("paceline.http.requests", "HTTP requests by route and status.", Counters._by_route)
 
-    def completed(self, completions: Sequence[Completion], choices_per_prompt: int) -> None:
-        """A request was answered; the choices of a prompt count it once."""
-        for completion in completions[::choices_per_prompt]:
-            self._prompt.inc(completion.usage.prompt_tokens)
-            self._cached.inc(completion.usage.cached_tokens)
-        for completion in completions:
-            self._step.inc(completion.overlap.step_seconds)
-            self._wait.inc(completion.overlap.verifier_wait_seconds)
-        self._completion.inc(sum(completion.usage.completion_tokens for completion in completions))
+    def _by_route(self) -> Iterator[Labelled]:
+        for (route, status), number in list(self.requests.items()):
+            yield number, {"route": route, "status": status}
 
-    def text(self, gateway: Gateway) -> bytes:
-        for gauge in (self._sessions, self._healthy, self._capacity, self._waiting):
-            gauge.clear()
-        for worker in gateway.workers():
-            self._sessions.labels(worker.worker_id, worker.role).set(worker.sessions)
-            self._healthy.labels(worker.worker_id, worker.role).set(worker.healthy)
-            self._capacity.labels(worker.worker_id, worker.role).set(worker.max_sessions)
-        for model, queue in gateway.admission.statistics().items():
-            self._waiting.labels(model).set(queue.waiting)
-        self._tasks.set(len(asyncio.all_tasks()))
+    def text(self) -> bytes:
+        """In Prometheus's text format; empty while telemetry is off."""
         return generate_latest(self._registry)
 
 
@@ -70,7 +41,7 @@ class Counting:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "none")
-                self._counters.requests.labels(route, str(message["status"])).inc()
+                self._counters.requests[route, str(message["status"])] += 1
             await send(message)
 
         await self._app(scope, receive, counted)

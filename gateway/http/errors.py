@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Sequence
@@ -28,11 +27,10 @@ from paceline.errors import (
     Unauthenticated,
     Unavailable,
     UnknownSession,
+    UnknownTimeline,
 )
 from paceline.rpc import REFUSED
 from paceline.security.refusals import REFUSALS
-
-logger = logging.getLogger(__name__)
 
 MAX_SHOWN = 80
 """Characters of a value that an error repeats."""
@@ -45,6 +43,7 @@ _UNION_BRANCH = re.compile(r"[^\w]|^(str|int|float|bool|dict|list|none)$")
 _KINDS: list[tuple[type[Exception], int, str, str | None]] = [
     (FieldError, 400, "invalid_request_error", None),
     (UnknownSession, 404, "invalid_request_error", "session_not_found"),
+    (UnknownTimeline, 404, "invalid_request_error", "timeline_not_found"),
     (NotFound, 404, "invalid_request_error", "model_not_found"),
     (Unauthenticated, 401, "invalid_request_error", "invalid_api_key"),
     (PermissionDenied, 403, "invalid_request_error", "permission_denied"),
@@ -56,7 +55,7 @@ _KINDS: list[tuple[type[Exception], int, str, str | None]] = [
 ]
 
 
-_PARAMS = {"model_not_found": "model", "session_not_found": LAST_EVENT_ID}
+_PARAMS = {"model_not_found": "model", "session_not_found": LAST_EVENT_ID, "timeline_not_found": "trace_id"}
 _HEADERS = {"resume_token": LAST_EVENT_ID, "idempotency_key": IDEMPOTENCY_KEY}
 """Fields of the gateway's that are headers here."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 import paceline
+from gateway.http.callers import caller_of
 from gateway.http.encoding import json_response
 from gateway.http.face import Face
 from paceline.messages import Worker
@@ -33,7 +34,7 @@ def open_routes(face: Face) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics() -> Response:
-        return Response(face.counters.text(face.gateway), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(face.counters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes
 
@@ -55,6 +56,12 @@ def router(face: Face) -> APIRouter:
     @routes.get("/v1/workers")
     async def workers() -> Response:
         return json_response({"object": "list", "data": [_worker(worker) for worker in face.gateway.workers()]})
+
+    @routes.get("/v1/timelines/{trace_id}")
+    async def timeline(trace_id: str, request: Request) -> Response:
+        """What happened when in the caller's latest watched answers of this trace."""
+        found = await face.gateway.timeline(trace_id, caller_of(request))
+        return Response(found, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     return routes
 

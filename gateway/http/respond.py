@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -14,16 +13,17 @@ from gateway.callers import Caller
 from gateway.http.answer import Answer, Job
 from gateway.http.callers import caller_of
 from gateway.http.choices import Batch, merged, unless_gone
-from gateway.http.counters import Counters
 from gateway.http.encoding import DONE, json_response
 from gateway.http.errors import failure_of
 from gateway.http.face import Face
 from gateway.http.resuming import LAST_EVENT_ID, Mark
 from gateway.service import Gateway
+from gateway.tracing import together
+from paceline.logs import get_logger
 from paceline.messages import Chunk, Generate
 from paceline.rpc import HANDLED
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -46,16 +46,17 @@ async def respond(face: Face, job: Job, request: Request) -> Response:
     caller = caller_of(request)
     pairs = zip(job.generations, job.heard, strict=True)
     chunks = merged([_chunks(face.gateway, generation, mark, caller) for generation, mark in pairs])
+    if len(job.generations) > 1:
+        chunks = together(face.gateway.telemetry.tracer, chunks)
     try:
         if not job.stream:
             await unless_gone(request, _collect(answer, chunks))
-            face.counters.completed(answer.completions, job.choices_per_prompt)
             return json_response(await answer.whole())
         opening = await unless_gone(request, _opening(chunks))
     except BaseException:
         await chunks.aclose()
         raise
-    return EventStream(_events(face.counters, answer, job, opening, chunks))
+    return EventStream(_events(answer, opening, chunks))
 
 
 def _reads_events(request: Request) -> bool:
@@ -66,7 +67,9 @@ def _reads_events(request: Request) -> bool:
 
 def _chunks(gateway: Gateway, generation: Generate, mark: Mark, caller: Caller) -> AsyncGenerator[Chunk, None]:
     """Of one choice; if its client has heard some of it, that is in the first."""
-    return gateway.resume(mark.token, caller, recall=True) if mark.token else gateway.generate(generation, caller)
+    if mark.token:
+        return gateway.access.told(lambda: gateway.resume(mark.token, caller, recall=True), caller, resumed=True)
+    return gateway.access.told(lambda: gateway.generate(generation, caller), caller)
 
 
 async def _collect(answer: Answer, chunks: AsyncGenerator[Batch, None]) -> None:
@@ -84,9 +87,7 @@ async def _opening(chunks: AsyncGenerator[Batch, None]) -> Batch:
     return opening
 
 
-async def _events(
-    counters: Counters, answer: Answer, job: Job, opening: Batch, chunks: AsyncGenerator[Batch, None]
-) -> AsyncGenerator[bytes, None]:
+async def _events(answer: Answer, opening: Batch, chunks: AsyncGenerator[Batch, None]) -> AsyncGenerator[bytes, None]:
     try:
         async with aclosing(chunks):
             if data := answer.stream(opening):
@@ -94,10 +95,9 @@ async def _events(
             async for batch in chunks:
                 if data := answer.stream(batch):
                     yield data
-        counters.completed(answer.completions, job.choices_per_prompt)
         yield await answer.last() + DONE
     except HANDLED as error:
         yield answer.broken(failure_of(error))
     except Exception as error:
-        logger.exception("a stream failed")
+        logger.exception("a stream has failed")
         yield answer.broken(failure_of(error))

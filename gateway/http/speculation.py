@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paceline.messages import Chunk, DraftingEvent, NodesArrived
+from paceline.messages import Chunk, DraftingEvent, NodesArrived, PhaseEnded, SessionPlaced, StepDecided
 
 
 def speculation_body(chunk: Chunk) -> dict[str, Any]:
@@ -14,24 +14,51 @@ def speculation_body(chunk: Chunk) -> dict[str, Any]:
     rows = zip(chunk.token_ids, pieces, drafters, strict=True)
     return {
         "tokens": [{"id": token_id, "text": text, "drafters": list(names)} for token_id, text, names in rows],
-        "events": [_event(event) for event in chunk.events],
+        "events": [event_body(event) for event in chunk.events],
     }
 
 
-def _event(event: DraftingEvent) -> dict[str, Any]:
-    if isinstance(event, NodesArrived):
-        columns = zip(
-            event.node_ids, event.parent_ids, event.token_ids, event.positions,
-            (_rounded(score) for score in event.log_scores), strict=True,
-        )  # fmt: skip
-        return {
-            "type": "arrival",
-            "at": _rounded(event.at),
-            "drafter": event.drafter_id,
-            "nodes": [list(node) for node in columns],
-            "idle": _rounded(event.idle_seconds),
-            "busy": _rounded(event.busy_seconds),
-        }
+def event_body(event: DraftingEvent) -> dict[str, Any]:
+    """One event, in plain values."""
+    match event:
+        case NodesArrived():
+            return _arrival(event)
+        case StepDecided():
+            return _step(event)
+        case SessionPlaced():
+            return {
+                "type": "placed",
+                "verifier": event.verifier_id,
+                "epoch": event.epoch,
+                "opened": _rounded(event.opened_unix_seconds),
+            }
+        case PhaseEnded():
+            return {
+                "type": "phase",
+                "name": event.name,
+                "role": event.role,
+                "started": _rounded(event.started),
+                "ended": _rounded(event.ended),
+                "tokens": event.tokens,
+            }
+
+
+def _arrival(event: NodesArrived) -> dict[str, Any]:
+    scores = (_rounded(score) for score in event.log_scores)
+    columns = zip(event.node_ids, event.parent_ids, event.token_ids, event.positions, scores, strict=True)
+    return {
+        "type": "arrival",
+        "at": _rounded(event.at),
+        "drafter": event.drafter_id,
+        "nodes": [list(node) for node in columns],
+        "idle": _rounded(event.idle_seconds),
+        "busy": _rounded(event.busy_seconds),
+        "grown_from": _rounded(event.grown_from),
+        "sent": _rounded(event.sent_at),
+    }
+
+
+def _step(event: StepDecided) -> dict[str, Any]:
     return {
         "type": "step",
         "rooted": _rounded(event.rooted_at),

@@ -58,6 +58,7 @@ def metrics_body(completions: Sequence[Completion], seed: int, max_draft_nodes: 
         "seed": seed,
         "ttft_seconds": round(min(completion.ttft_seconds for completion in completions), 6),
         "tpot_seconds": round(sum(completion.tpot_seconds for completion in completions) / len(completions), 6),
+        **({"trace_id": first.trace_id} if first.trace_id else {}),
         **({"warning": warnings[0]} if warnings else {}),
     }
 

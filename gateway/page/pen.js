@@ -9,7 +9,8 @@ export class Pen {
     this.colours = colours;
   }
 
-  /** A node: a disc for a hit, a cross for a miss, else a dot in its drafter's colour. */
+  /** A node: a disc for a hit, a circle for one that came late, a cross for a miss, else a dot in its drafter's colour;
+   * a pale one where the text took another way. */
   mark(fate, x, y, tint) {
     const { context } = this;
     if (fate === "miss") {
@@ -18,9 +19,16 @@ export class Pen {
       return;
     }
     context.beginPath();
+    if (fate === "late") {
+      context.arc(x, y, 2.5, 0, 7);
+      this.#stroke(this.colours.hit, [], 1.3);
+      return;
+    }
     context.arc(x, y, fate === "hit" ? 3.3 : 1.3, 0, 7);
     context.fillStyle = fate === "hit" ? this.colours.hit : tint;
+    context.globalAlpha = fate === "lost" ? 0.55 : 1;
     context.fill();
+    context.globalAlpha = 1;
   }
 
   ring(x, y) {
@@ -35,11 +43,20 @@ export class Pen {
     this.#stroke(this.colours.ink, [], 1.5);
   }
 
-  box(x, y, width, height, fill, radius = 0) {
+  box(x, y, width, height, fill, radius = 0, alpha = 1) {
     this.context.beginPath();
     this.context.roundRect(x, y, width, height, radius);
     this.context.fillStyle = fill;
+    this.context.globalAlpha = alpha;
     this.context.fill();
+    this.context.globalAlpha = 1;
+  }
+
+  /** From one lane to another. */
+  wire(x, y, toX, toY, tint) {
+    this.context.globalAlpha = 0.4;
+    this.line(x, y, toX, toY, tint);
+    this.context.globalAlpha = 1;
   }
 
   hatch(x, y, width, height) {

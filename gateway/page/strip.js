@@ -1,19 +1,21 @@
-// A session's event record as a strip: lanes of drafters above, verification below, time from left to right.
-// Colours are custom properties of page.css: --by-0 … --by-5 for drafters, --hit, --miss, --block and the usual ones.
+// Event records as a strip: lanes of drafters above, verification below, time from left to right; several runs one under
+// the other on one axis. Colours are custom properties of page.css: --by-0 … --by-5 for drafters, --hit, --miss, --block
+// and the usual ones.
 
-import { AXIS, heightOf, LANE, PALETTE, Picture } from "./picture.js";
-import { firstAfter, SessionRecord, visible } from "./record.js";
+import { layOut, PALETTE, Picture } from "./picture.js";
+import { firstAfter, SessionRecord } from "./record.js";
+import { says } from "./words.js";
 
 const STEP_PIXELS = 84; // of a usual step, before anybody zooms
 const STEPS_TO_LEARN = 12; // after which the scale stays
 const FIRST_SCALE = 1500, MAX_SCALE = 2e5; // pixels per second
 const MAX_PIXELS = 30e6; // a browser lays out nothing wider
 const ZOOM = 1.6;
-const MOST_NAMED = 10;
 const KEYS = "Left and right go from event to event, up and down from lane to lane; plus and minus zoom, 0 shows all.";
 const LEGEND = [
   ["●", "hit", "hit: guessed, verified, accepted"],
   ["×", "miss", "miss: verified, not accepted"],
+  ["○", "late", "right, but the target had said it by then"],
   ["·", "rest", "not verified"],
   ["", "wait", "the verifier waits"],
 ];
@@ -29,22 +31,23 @@ export class Strip {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#later());
   }
 
+  /** One run from now on, of which nothing is known yet. */
   clear() {
-    this.record = new SessionRecord();
+    this.runs = [{ record: new SessionRecord(), text: this.text }];
     this.scale = FIRST_SCALE;
     this.zoomed = false;
     this.following = true;
-    this.active = null;
     this.#show(null);
     this.#later();
   }
 
-  /** A whole record at once: {events, texts: {token_id: text}}. */
-  render({ events, texts = {} }) {
-    this.clear();
-    this.text = (id) => texts[id];
-    this.add(events);
-    this.#zoomTo(0);
+  /** Whole records, from their beginning: [{title, note, record, text}, …]. */
+  render(runs) {
+    this.runs = runs;
+    this.following = false;
+    const usual = Math.max(...runs.map(({ record }) => record.usualStep() ?? 0));
+    this.#zoomTo(usual ? STEP_PIXELS / usual : 0);
+    this.scroller.scrollLeft = 0;
   }
 
   add(events) {
@@ -54,6 +57,11 @@ export class Strip {
       this.scale = Math.min(MAX_SCALE, STEP_PIXELS / Math.max(this.record.usualStep(), 1e-4));
     }
     this.#later();
+  }
+
+  /** Of the first run. */
+  get record() {
+    return this.runs[0].record;
   }
 
   /** A drafter's place in the palette; the first to be asked for has the first. */
@@ -80,12 +88,12 @@ export class Strip {
   }
 
   #foot() {
-    const legend = LEGEND.map(([face, name, says]) => {
+    const legend = LEGEND.map(([face, name, meaning]) => {
       const mark = make("i", { className: `mark-${name}`, ariaHidden: "true" }, face);
-      return make("span", { className: "strip-key" }, mark, says);
+      return make("span", { className: "strip-key" }, mark, meaning);
     });
-    const button = (face, says, press) => {
-      const made = make("button", { type: "button", ariaLabel: says }, face);
+    const button = (face, label, press) => {
+      const made = make("button", { type: "button", ariaLabel: label }, face);
       made.addEventListener("click", press);
       return made;
     };
@@ -110,43 +118,70 @@ export class Strip {
       this.canvas.addEventListener(kind, (event) => this.#show(this.#under(event.offsetX, event.offsetY)));
     }
     this.canvas.addEventListener("pointerleave", () => this.#show(null));
+    this.canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    for (const kind of ["beforeprint", "afterprint"]) addEventListener(kind, () => this.#print(kind === "beforeprint"));
   }
 
   // -- what is seen --------------------------------------------------------------------------------------------------
 
-  /** Pixels per second, 0 for the whole record; what is in the middle stays there. */
-  #zoomTo(scale) {
-    const width = this.scroller.clientWidth, seconds = Math.max(this.record.end, 1e-3);
-    const middle = (this.scroller.scrollLeft + width / 2) / this.scale;
+  get #end() {
+    return Math.max(...this.runs.map(({ record }) => record.end));
+  }
+
+  /** Pixels per second, 0 for the whole record; what is at `x`, or in the middle, stays there. */
+  #zoomTo(scale, x = this.scroller.clientWidth / 2) {
+    const width = this.scroller.clientWidth, seconds = Math.max(this.#end, 1e-3);
+    const there = (this.scroller.scrollLeft + x) / this.scale;
     this.zoomed = true;
     this.scale = Math.max((width - 8) / seconds, Math.min(scale, MAX_SCALE, MAX_PIXELS / seconds));
     this.#layOut();
-    if (!this.following) this.scroller.scrollLeft = middle * this.scale - width / 2;
+    if (!this.following) this.scroller.scrollLeft = there * this.scale - x;
     this.#later();
+  }
+
+  #wheel(event) {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    this.following = false;
+    this.#zoomTo(this.scale * Math.exp(-event.deltaY / 300), event.offsetX);
+  }
+
+  /** On paper it is light, whatever the screen is. */
+  #print(paper) {
+    document.documentElement.classList.toggle("paper", paper);
+    this.#draw();
   }
 
   #later() {
     this.frame ??= requestAnimationFrame(() => {
       this.frame = undefined;
-      this.#layOut();
-      const { record, text, slotOf, scale, scroller } = this;
-      const view = { record, text, slotOf, scale, from: scroller.scrollLeft / scale, width: scroller.clientWidth };
-      new Picture(this.canvas, view).draw(this.active);
+      this.#draw();
     });
   }
 
+  #draw() {
+    this.#layOut();
+    const { layout, slotOf, scale, scroller } = this;
+    const view = { layout, slotOf, scale, from: scroller.scrollLeft / scale, width: scroller.clientWidth };
+    this.picture = new Picture(this.canvas, view);
+    this.picture.draw(this.active);
+  }
+
   #layOut() {
-    const { canvas, record, scroller } = this;
-    const width = scroller.clientWidth, height = heightOf(record.lanes.size);
+    const { canvas, scroller } = this, records = this.runs.map(({ record }) => record);
+    this.layout = layOut(this.runs);
+    const width = scroller.clientWidth, { height } = this.layout;
     const [across, down] = [width, height].map((pixels) => Math.round(pixels * devicePixelRatio));
-    this.track.style.width = `${Math.max(width, Math.ceil(record.end * this.scale) + 8)}px`;
+    this.track.style.width = `${Math.max(width, Math.ceil(this.#end * this.scale) + 8)}px`;
     if (canvas.width !== across || canvas.height !== down) {
       [canvas.width, canvas.height] = [across, down];
       [canvas.style.width, canvas.style.height] = [`${width}px`, `${height}px`];
     }
     if (this.following) scroller.scrollLeft = scroller.scrollWidth;
-    const { steps, verified, accepted } = record;
-    scroller.ariaLabel = `Timeline: ${steps.length} steps, ${verified} nodes verified, ${accepted} of them hits`;
+    const [steps, verified, accepted] = [(one) => one.steps.length, (one) => one.verified, (one) => one.accepted].map(
+      (count) => records.reduce((sum, record) => sum + count(record), 0),
+    );
+    scroller.ariaLabel = `Timeline: ${steps} steps, ${verified} nodes verified, ${accepted} of them hits`;
   }
 
   // -- what is pointed at --------------------------------------------------------------------------------------------
@@ -164,15 +199,15 @@ export class Strip {
     event.preventDefault();
   }
 
-  /** From the active item, or else from the last step, to its neighbour or to the nearest one of another lane. */
+  /** From the active item, or else from the last step or the first that is seen, to its neighbour or to the nearest one
+   * of another lane. */
   #go(sideways, down) {
-    const { lanes, steps } = this.record;
-    const rows = [...[...lanes.values()].map((lane) => lane.items), steps];
-    const from = this.active ?? steps.at(-1);
+    const rows = this.layout.rows.filter(({ lane }) => lane.items.length);
+    const from = this.active?.lane ? this.active : this.active?.growth ?? this.#first();
     if (!from) return;
-    const row = rows.indexOf(from.lane?.items ?? steps), items = rows[within(rows, row + down)];
-    const here = items === rows[row] ? items.indexOf(from) : firstAfter(items, from.start);
-    const item = items[within(items, this.active ? here + sideways : here)];
+    const row = rows.findIndex(({ lane }) => lane === from.lane), { items } = rows[inside(rows, row + down)].lane;
+    const here = items === from.lane.items ? items.indexOf(from) : firstAfter(items, from.start);
+    const item = items[inside(items, this.active ? here + sideways : here)];
     const left = item.start * this.scale - this.scroller.scrollLeft;
     if (left < 20 || left > this.scroller.clientWidth - STEP_PIXELS) {
       this.following = false;
@@ -182,11 +217,18 @@ export class Strip {
     this.spoken.textContent = this.#says(item).join(". ");
   }
 
+  #first() {
+    const { steps } = this.record;
+    return this.following ? steps.at(-1) : steps[firstAfter(steps, this.scroller.scrollLeft / this.scale)];
+  }
+
+  /** A node, or else the item of its lane that is there. */
   #under(x, y) {
-    const { lanes, steps } = this.record;
-    if (y < AXIS) return null;
-    const items = [...lanes.values()][Math.floor((y - AXIS) / LANE)]?.items ?? steps;
-    const at = (this.scroller.scrollLeft + x) / this.scale, item = items[firstAfter(items, at)];
+    const row = this.layout.rows.find(({ top, height }) => y >= top && y < top + height);
+    if (!row) return null;
+    const node = this.picture?.nodeAt(x, y);
+    if (node) return node;
+    const { items } = row.lane, at = (this.scroller.scrollLeft + x) / this.scale, item = items[firstAfter(items, at)];
     return item && (item.rooted ?? item.start) - 4 / this.scale <= at ? item : null;
   }
 
@@ -196,39 +238,16 @@ export class Strip {
     this.tip.hidden = !item;
     if (!item) return;
     this.tip.replaceChildren(...this.#says(item).map((line) => make("div", {}, line)));
-    const lanes = [...this.record.lanes.keys()];
-    const middle = ((item.start + item.end) / 2) * this.scale - this.scroller.scrollLeft;
+    const { start, end, lane } = item.growth ?? item;
+    const middle = ((start + end) / 2) * this.scale - this.scroller.scrollLeft;
     const left = Math.min(this.scroller.clientWidth - this.tip.offsetWidth - 4, middle - this.tip.offsetWidth / 2);
-    const top = item.lane ? AXIS + (lanes.indexOf(item.lane.name) + 1) * LANE : heightOf(lanes.length) + 4;
-    [this.tip.style.left, this.tip.style.top] = [`${Math.max(4, left)}px`, `${top}px`];
+    const { top, height } = this.layout.rows.find((row) => row.lane === lane);
+    [this.tip.style.left, this.tip.style.top] = [`${Math.max(4, left)}px`, `${top + height + 2}px`];
   }
-
-  // -- in words ------------------------------------------------------------------------------------------------------
 
   #says(item) {
-    const [from, to] = [item.start, item.end].map(milliseconds);
-    if (!item.lane) {
-      const waited = milliseconds(item.start - item.rooted);
-      const head = `step from ${from} to ${to} ms, ${counted(item.rows, "row")}, waited ${waited} ms`;
-      const said = `says: ${item.tokens.map((token) => this.#word(token)).join("  ")}`;
-      return [head, ...this.#named("hits", item.hits), ...this.#named("misses", item.misses), said];
-    }
-    const head = `${item.lane.name}: ${counted(item.nodes.length, "node")} at ${to} ms, grown since ${from} ms`;
-    const fates = [["hits", "hit"], ["misses", "miss"], ["not verified", "rest"]];
-    const lists = fates.flatMap(([name, fate]) => this.#named(name, item.nodes.filter((node) => node.fate === fate)));
-    return [head, ...lists];
-  }
-
-  #named(name, nodes) {
-    if (!nodes.length) return [];
-    const words = nodes.slice(0, MOST_NAMED).map((node) => this.#word(node.token));
-    if (nodes.length > MOST_NAMED) words.push(`and ${nodes.length - MOST_NAMED} more`);
-    return [`${name}: ${words.join("  ")}`];
-  }
-
-  #word(token) {
-    const text = this.text(token);
-    return text === undefined ? `#${token}` : `“${visible(text)}”`;
+    const { lane } = item.growth ?? item;
+    return says(item, this.layout.rows.find((row) => row.lane === lane).run.text);
   }
 }
 
@@ -238,6 +257,4 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-const within = (items, index) => Math.max(0, Math.min(items.length - 1, index));
-const milliseconds = (seconds) => (seconds * 1000).toFixed(1);
-const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+const inside = (items, index) => Math.max(0, Math.min(items.length - 1, index));

@@ -24,6 +24,7 @@ NAMES = (
     "hostile",
     "chaos",
     "journal",
+    "telemetry",
 )
 
 

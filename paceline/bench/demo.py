@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -22,10 +23,14 @@ from paceline.messages import Chunk, Completion, Generate
 from paceline.process import run_async
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from paceline.timeline import check_ending, write_timeline
+from paceline.timeline.runs import drawn_in, repeatable
 
 MODES = (Mode.OFF, Mode.LOCKSTEP, Mode.OVERLAPPED)
 TEMPERATURES = (0.0, 0.8)
 SEED = 20_26
+DRAWN = (Mode.LOCKSTEP, Mode.OVERLAPPED)
+"""Modes of the timeline, from top to bottom."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,12 @@ class Run:
         return repeated_ngrams(self.token_ids)
 
 
-def run_demo(prompts: int, max_tokens: int, output: Path | None) -> None:
-    """Starts the embedded fleet, runs all modes interleaved, prints texts and a table."""
+def run_demo(prompts: int, max_tokens: int, output: Path | None, timeline: Path | None) -> None:
+    """Starts the embedded fleet, runs all modes interleaved, prints texts and a table; draws one of the prompts."""
+    if timeline is not None:
+        check_ending(timeline, "timeline")
     console = Console()
-    runs = run_async(_fleet_runs(console, prompts, max_tokens))
+    runs, answers = run_async(_fleet_runs(console, prompts, max_tokens, drawn=timeline is not None))
     console.print(_table(runs))
     console.print(_verdict(runs))
     console.print(
@@ -59,14 +66,26 @@ def run_demo(prompts: int, max_tokens: int, output: Path | None) -> None:
     )
     if output is not None:
         output.write_text(json.dumps([asdict(run) for run in runs]) + "\n")
+    if timeline is not None:
+        write_timeline({"answers": answers}, timeline)
+        console.print(f"timeline of the first prompt, lockstep above overlapped: {timeline}", soft_wrap=True)
 
 
-async def _fleet_runs(console: Console, prompts: int, max_tokens: int) -> list[Run]:
+async def _fleet_runs(
+    console: Console, prompts: int, max_tokens: int, *, drawn: bool
+) -> tuple[list[Run], list[dict[str, Any]]]:
     started = time.monotonic()
     async with LocalCluster(pair_topology()) as cluster, GatewayClient(cluster.gateway_address) as client:
         console.print(f"{len(cluster.workers)} processes serve after {time.monotonic() - started:.1f} s")
         await _show_one(console, client, max_tokens)
-        return await _measure(client, CODE_PROMPTS[:prompts], max_tokens)
+        runs = await _measure(client, CODE_PROMPTS[:prompts], max_tokens)
+        return runs, await _draw(client, max_tokens) if drawn else []
+
+
+async def _draw(client: GatewayClient, max_tokens: int) -> list[dict[str, Any]]:
+    """What happens in the first prompt's answers."""
+    request = repeatable(_request(CODE_PROMPTS[0], DRAWN[0], 0.8, max_tokens))
+    return [answer for mode in DRAWN for answer in await drawn_in(client, request, mode)]
 
 
 async def _show_one(console: Console, client: GatewayClient, max_tokens: int) -> None:

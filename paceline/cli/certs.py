@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paceline.cli.place import Place
 from paceline.errors import FieldError
+
+if TYPE_CHECKING:
+    from paceline.cluster.topology import Topology
+    from paceline.security.identity import Party
 
 certs = typer.Typer(no_args_is_help=True, help="Certificates for development: an authority, and one for each service.")
 
@@ -26,11 +31,14 @@ def init(
     topology: Annotated[
         Path | None, typer.Option(help="Certificates for its services; default: for those of 'paceline up'.")
     ] = None,
+    on: Annotated[
+        Place, typer.Option(help="Where it runs: on a Ray cluster workers have numbers from the first on.")
+    ] = Place.LOCAL,
     hosts: Hosts = LOCAL,
     days: Days = DAYS,
 ) -> None:
     """Make an authority and a certificate for every service of a fleet, a client and an operator."""
-    _run(lambda: run_init(directory, topology, _words(hosts), days))
+    _run(lambda: run_init(directory, topology, _words(hosts), days, on))
 
 
 @certs.command()
@@ -45,22 +53,29 @@ def add(
     _run(lambda: run_add(directory, role, name, _words(hosts), days))
 
 
-def run_init(directory: Path, topology: Path | None, hosts: list[str], days: float) -> None:
+def run_init(directory: Path, topology: Path | None, hosts: list[str], days: float, on: Place = Place.LOCAL) -> None:
     """Raises ``FieldError`` rather than touch an authority that is there."""
     from paceline.cli.fleet import fleet_topology
-    from paceline.cli.services import planned_services
     from paceline.security.authority import Authority
     from paceline.security.identity import OPERATOR, Party, Role
 
-    services = planned_services(fleet_topology(topology, None, None))
-    parties = [Party(Role(planned.service), planned.name) for planned in services]
-    parties += [Party(Role.CLIENT, "client"), OPERATOR]
+    parties = [*_services(fleet_topology(topology, None, None), on), Party(Role.CLIENT, "client"), OPERATOR]
     authority = Authority.make(max(CA_DAYS, days))
     authority.save(directory)
     for party in parties:
         authority.issue(directory, party, hosts, days)
     typer.echo(f"{directory}: an authority and {len(parties)} certificates, valid for {days:g} days")
-    typer.echo(f"In topology.yaml: tls: {directory}")
+    typer.echo(f"In topology.yaml: tls: {directory if on is Place.LOCAL else directory.absolute()}")
+
+
+def _services(topology: Topology, on: Place) -> list[Party]:
+    from paceline.cli.services import planned_services
+    from paceline.cluster.ray.spec import workers_of
+    from paceline.security.identity import Party, Role
+
+    if on is Place.RAY:
+        return [Party(Role(spec.role), spec.name) for spec in workers_of(topology)]
+    return [Party(Role(planned.service), planned.name) for planned in planned_services(topology)]
 
 
 def run_add(directory: Path, role: str, name: str, hosts: list[str], days: float) -> None:

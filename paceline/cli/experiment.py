@@ -64,6 +64,36 @@ def _live(command: str, context: typer.Context) -> None:
 
 
 @experiment.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Files that simulate, emulate or measure wrote with --out.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page: one file of HTML that loads nothing.")],
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write every row to this file.")] = None,
+) -> None:
+    """Write a page that says what RESULTS mean: which drafters are worth their price, and where that ends."""
+    from paceline.experiments.report.page import report as page
+    from paceline.experiments.rows import read_results, rows_to_csv, write_text
+
+    every, wrong = [], list[str]()
+    for file in results:
+        try:
+            every.append(read_results(file))
+        except FieldError as error:
+            wrong += [f"{file}: {one}" for one in error.errors]
+    try:
+        if not wrong:
+            write_text(out, page(every))
+        if not wrong and csv is not None:
+            write_text(csv, rows_to_csv(every))
+    except (FieldError, OSError) as error:
+        wrong.append(str(error))
+    for line in wrong:
+        typer.echo(f"error: {line}", err=True)
+    if wrong:
+        raise typer.Exit(BAD_INPUT)
+    typer.echo(f"{out}: {sum(len(one.rows) for one in every)} rows of {len(every)} experiments")
+
+
+@experiment.command()
 def validate() -> None:
     """Hold predictions against published speeds, each task left out of what predicts it."""
     from paceline.experiments.validation.report import validate as print_validation

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from paceline.cli.colours import Colours
@@ -15,6 +16,13 @@ from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
 from paceline.messages import Chunk, Completion, Generate
 from paceline.security.identity import Trust
+from paceline.speculation.fields import require
+from paceline.speculation.policy import NO_SCOPE, Mode
+from paceline.timeline import check_ending, write_timeline
+from paceline.timeline.runs import drawn, drawn_in, repeatable
+
+WARMING_TOKENS = 24
+"""Of the text that a fleet says first which was started for a timeline: connections are made, drafters join."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +34,43 @@ class Gateway:
     trust: Trust | None = None
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A timeline that is to be written."""
+
+    file: Path
+    against: Mode | None = None
+    """The same request in this mode is drawn above it."""
+
+    def check(self, mode: Mode) -> None:
+        """Raises ``FieldError`` for what cannot be drawn."""
+        check_ending(self.file, "timeline")
+        require(self.against is not mode, "against", mode.value, "another mode than the request's own")
+
+
 async def run_generate(
-    request: Generate, gateway: Gateway | None, target: str | None, draft: str | None, *, as_json: bool
+    request: Generate,
+    gateway: Gateway | None,
+    target: str | None,
+    draft: str | None,
+    drawing: Drawing | None = None,
+    *,
+    as_json: bool,
 ) -> None:
     """Streams the text to standard output, coloured by who guessed each token if that is a terminal, or prints one JSON
-    object."""
+    object; writes the timeline if one is asked for."""
     colours = Colours.of(sys.stdout)
-    if colours.on and not as_json:
+    if drawing or (colours.on and not as_json):
         request = replace(request, speculation=replace(request.speculation, events=True))
+    if drawing and drawing.against:
+        request = repeatable(request)
     async with (
         _gateway(gateway, target, draft) as found,
         GatewayClient(found.address, found.api_key, found.trust) as client,
     ):
+        if drawing and gateway is None:
+            await _warm_up(client, request)
+        before = await drawn_in(client, request, drawing.against) if drawing and drawing.against else []
         chunks: list[Chunk] = []
         async for chunk in client.generate(request):
             chunks.append(chunk)
@@ -48,6 +81,25 @@ async def run_generate(
             sys.stderr.write(f"\n{legend}")
         print_end = json.dumps(summarize(chunks), ensure_ascii=False) if as_json else ""
         sys.stdout.write(print_end + "\n")
+        if drawing:
+            write_timeline({"answers": [*before, *await drawn(client, chunks)]}, drawing.file)
+            sys.stderr.write(f"timeline: {drawing.file}\n")
+
+
+async def _warm_up(client: GatewayClient, request: Generate) -> None:
+    few = min(WARMING_TOKENS, request.sampling.max_tokens or WARMING_TOKENS)
+    apart = replace(request.speculation, mode=Mode.LOCKSTEP, cache_scope=NO_SCOPE)
+    async for _ in client.generate(
+        replace(request, sampling=replace(request.sampling, max_tokens=few), speculation=apart)
+    ):
+        pass
+
+
+async def run_timeline(trace_id: str, gateway: Gateway, file: Path) -> None:
+    """Writes what a gateway keeps of this trace."""
+    async with GatewayClient(gateway.address, gateway.api_key, gateway.trust) as client:
+        write_timeline(await client.timeline(trace_id), file)
+    sys.stderr.write(f"timeline: {file}\n")
 
 
 def painted(chunk: Chunk, colours: Colours) -> str:
@@ -76,6 +128,7 @@ def summarize(chunks: list[Chunk]) -> dict[str, Any]:
         "token_ids": [token_id for chunk in chunks for token_id in chunk.token_ids],
         "finish_reason": done.finish_reason.value,
         "seed": chunks[0].seed,
+        **({"trace_id": done.trace_id} if done.trace_id else {}),
         "usage": vars(done.usage),
         "exactness": done.exactness,
         "timing": {

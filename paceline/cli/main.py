@@ -18,6 +18,7 @@ from paceline.cli.certs import certs
 from paceline.cli.config import config
 from paceline.cli.experiment import experiment
 from paceline.cli.keys import keys
+from paceline.cli.place import Place
 from paceline.cli.render import render
 from paceline.errors import FieldError, PacelineError, Unavailable
 from paceline.process import run_async
@@ -43,11 +44,6 @@ app.add_typer(experiment, name="experiment")
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 
-class Place(Enum):
-    LOCAL = "local"
-    RAY = "ray"
-
-
 class ServiceName(Enum):
     GATEWAY = "gateway"
     VERIFIER = "verifier"
@@ -61,6 +57,9 @@ TlsCertificate = Annotated[
     Path | None, typer.Option(help="Our own, for a gateway without keys.", envvar="PACELINE_TLS_CERT")
 ]
 TlsKey = Annotated[Path | None, typer.Option(help="The key of our certificate.", envvar="PACELINE_TLS_KEY")]
+ApiKey = Annotated[
+    str | None, typer.Option(help="For a gateway that asks for one.", envvar="PACELINE_API_KEY", show_default=False)
+]
 RayAddress = Annotated[str, typer.Option(help="Of the Ray cluster, HOST:PORT; auto: the one that this machine is in.")]
 
 
@@ -78,19 +77,22 @@ def generate(
     gateway: Annotated[
         str | None, typer.Option(help="Address of a running gateway; default: start a local fleet.")
     ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(help="For a gateway that asks for one.", envvar="PACELINE_API_KEY", show_default=False),
-    ] = None,
+    api_key: ApiKey = None,
     tls_ca: TlsCa = None,
     tls_cert: TlsCertificate = None,
     tls_key: TlsKey = None,
     target: Target = None,
     draft: Draft = None,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Also write what happened when: a page (.html), or for Perfetto (.json).")
+    ] = None,
+    against: Annotated[
+        Mode | None, typer.Option(help="With --timeline: run it in this mode first, drawn above on the same axis.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on one line instead of text.")] = False,
 ) -> None:
     """Continue PROMPT."""
-    from paceline.cli.generate import Gateway, run_generate
+    from paceline.cli.generate import Drawing, Gateway, run_generate
     from paceline.cli.trust import client_trust
     from paceline.messages import Generate
 
@@ -102,10 +104,41 @@ def generate(
         speculation = SpeculationParameters(mode=mode, shape=shape)
         return Generate(model=model, text=text, sampling=sampling, speculation=speculation, seed=seed)
 
+    def drawing() -> Drawing | None:
+        if timeline is None:
+            require(against is None, "against", against and against.value, "nothing without a timeline")
+            return None
+        wanted = Drawing(timeline, against)
+        wanted.check(mode)
+        return wanted
+
     def work() -> None:
-        trust = client_trust(tls_ca, tls_cert, tls_key)
+        drawn, trust = drawing(), client_trust(tls_ca, tls_cert, tls_key)
         end = Gateway(gateway, api_key, trust) if gateway else None
-        run_async(run_generate(request(), end, target, draft, as_json=json))
+        run_async(run_generate(request(), end, target, draft, drawn, as_json=json))
+
+    _run(work)
+
+
+@app.command()
+def timeline(
+    trace_id: Annotated[str, typer.Argument(help="Of an answer that was watched: --json and HTTP's metrics tell it.")],
+    gateway: Annotated[str, typer.Option(help="Address of the gateway that gave the answer; or of several.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A page (.html), or for Perfetto (.json).")],
+    api_key: ApiKey = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCertificate = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Write what happened when in the latest watched answers of a trace."""
+    from paceline.cli.generate import Gateway, run_timeline
+    from paceline.cli.trust import client_trust
+    from paceline.timeline import check_ending
+
+    def work() -> None:
+        check_ending(output, "output")
+        trust = client_trust(tls_ca, tls_cert, tls_key)
+        run_async(run_timeline(trace_id, Gateway(gateway, api_key, trust), output))
 
     _run(work)
 
@@ -135,7 +168,10 @@ def up(
         bool, typer.Option("--autoscale", help="On a Ray cluster: as many workers as 'paceline status' advises.")
     ] = False,
 ) -> None:
-    """Start a fleet as local processes and keep it until Ctrl-C, or on a Ray cluster until 'paceline down'."""
+    """Start a fleet as local processes and keep it until Ctrl-C, or on a Ray cluster until 'paceline down'.
+
+    A fleet that runs there already becomes what the topology says: worker by worker, each drains first.
+    """
     from paceline.cli.fleet import fleet_topology
     from paceline.cli.up import run_up
     from paceline.cluster.topology import Topology, emulated
@@ -216,11 +252,14 @@ def demo(
     json: Annotated[Path | None, typer.Option(help="Also write every run as JSON to this file.")] = None,
     prompts: Annotated[int, typer.Option(help="How many of the ten code prompts.")] = 10,
     max_tokens: Annotated[int, typer.Option(help="Tokens per text.")] = 128,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Also draw the first prompt into this file, lockstep above overlapped.")
+    ] = None,
 ) -> None:
     """Show on ten code prompts that speculation changes the speed and not the text."""
     from paceline.bench.demo import run_demo
 
-    _run(lambda: run_demo(prompts, max_tokens, json))
+    _run(lambda: run_demo(prompts, max_tokens, json, timeline))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})

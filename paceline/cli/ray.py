@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,29 +21,32 @@ if TYPE_CHECKING:  # ray is imported by whoever needs it
     from paceline.cluster.ray.managed import WorkerStatus
 
 WATCH_SECONDS = 1.0
+WIDE = 240
+"""Columns where no terminal says how many there are: a worker is one line."""
 
 
 def run_up(topology: Topology, address: str, *, insecure: bool, autoscale: bool) -> None:
-    """Starts a fleet, says how it comes up, and leaves it there."""
-    fleet = _fleet()
-    with fleet.connected(address, show_logs=True):
+    """Starts a fleet, or changes the one that is there, says how its workers come up, and leaves it there."""
+    rows: Sequence[WorkerStatus] = ()
+    with contextlib.redirect_stdout(sys.stderr), _fleet(address, show_logs=True) as fleet:  # where Ray prints logs
         fleet.up(topology, insecure=insecure, autoscale=autoscale)
         said: set[str] = set()
-        rows: Sequence[WorkerStatus] = ()
         for rows in fleet.until_serving():
             for line in (f"{row.name}: {row.phase}" for row in rows):
                 if line not in said:
                     typer.echo(line, err=True)
                 said.add(line)
-        for row in rows:
-            if row.role == "gateway":
-                typer.echo(f"gRPC on {row.address}" + (f", HTTP on {row.http_address}" if row.http_address else ""))
+    for row in rows:
+        if row.role == "gateway":
+            typer.echo(f"gRPC on {row.address}" + (f", HTTP on {row.http_address}" if row.http_address else ""))
 
 
 def run_status(address: str, *, watch: bool) -> None:
     """Prints a table, with ``watch`` each second until Ctrl-C."""
-    fleet, console = _fleet(), Console()
-    with fleet.connected(address):
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    with _fleet(address) as fleet:
         while True:
             status = fleet.status()
             if watch:
@@ -57,16 +62,14 @@ def run_status(address: str, *, watch: bool) -> None:
 def run_scale(address: str, wanted: str) -> None:
     """``wanted`` as POOL=N."""
     pool, _, number = wanted.partition("=")
-    if not number.isdigit():
+    if not (number.isascii() and number.isdecimal()):
         raise FieldError("scale", wanted, "POOL=N, as drafters.small=3")
-    fleet = _fleet()
-    with fleet.connected(address):
+    with _fleet(address) as fleet:
         fleet.scale(pool, int(number))
 
 
 def run_down(address: str) -> None:
-    fleet = _fleet()
-    with fleet.connected(address):
+    with _fleet(address) as fleet:
         fleet.down()
     typer.echo("stopped")
 
@@ -82,9 +85,12 @@ def table(rows: Sequence[WorkerStatus]) -> Table:
     return shown
 
 
-def _fleet() -> ModuleType:
+@contextlib.contextmanager
+def _fleet(address: str, *, show_logs: bool = False) -> Iterator[ModuleType]:
+    """What to ask about the fleet on the cluster at ``address``, while there is a connection."""
     try:
-        from paceline.cluster.ray import fleet
+        from paceline.cluster.ray import connection, fleet
     except ModuleNotFoundError as error:
         raise Unavailable(f"{error.name} is not installed: pip install 'paceline[ray]'") from None
-    return fleet
+    with connection.connected(address, show_logs=show_logs):
+        yield fleet

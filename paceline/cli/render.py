@@ -12,7 +12,7 @@ from paceline.errors import FieldError
 
 render = typer.Typer(no_args_is_help=True, help="A topology in the words of what runs it.")
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 @render.callback()
@@ -45,4 +45,6 @@ def kubernetes(
         for error in found.errors:
             typer.echo(f"paceline: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"{out}: {len(files)} files; kubectl apply -k {out}")

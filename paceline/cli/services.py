@@ -43,6 +43,7 @@ ANY_REDIS = "unix:///redis.sock"
 CONFIGS: Mapping[str, type[Any]] = {"gateway": GatewayConfig, "verifier": VerifierConfig, "drafter": DrafterConfig}
 _GATEWAY_KEYS = {
     "port": "gateway.grpc", "http_port": "gateway.http", "api_keys": "gateway.api_keys", "redis": "redis",
+    "otlp": "telemetry.otlp", "trace_ratio": "telemetry.trace_ratio", "metric_names": "telemetry.metric_names",
 }  # fmt: skip
 """Keys of the topology by the gateway's field that they set."""
 
@@ -131,7 +132,8 @@ def _url(redis: str | None) -> str | None:
 
 
 def _keys(where: str, pool: VerifierPool | DrafterPool, arguments: Sequence[str]) -> dict[str, str]:
-    keys = {field.name: f"{where}.{field.name}" for field in dataclasses.fields(pool)} | {"redis": "redis"}
+    keys = {field.name: f"{where}.{field.name}" for field in dataclasses.fields(pool)}
+    keys |= {"redis": "redis", "otlp": "telemetry.otlp"}
     if isinstance(pool, VerifierPool):
         model_id = arguments[arguments.index("--model") + 1]
         keys |= {"target": f"models.{model_id}.target", "model": f"models.{model_id}.id"}

@@ -42,7 +42,10 @@ def _how_to_ask(cluster: LocalCluster) -> list[str]:
     for http in cluster.http_addresses:
         url = f"{scheme}://{http}/v1/completions"
         lines.append(f"{scheme.upper()} on {http}: curl {options}{url} {header} -d '{body}'")
-    return lines
+    gateways = dict.fromkeys(cluster.http_addresses, "gateway")
+    workers = {address: name for name, address in cluster.metrics_addresses.items()}
+    pages = [f"{name} {scheme}://{address}/metrics" for address, name in (gateways | workers).items()]
+    return [*lines, f"Metrics: {', '.join(pages)}"]
 
 
 async def _pause(stop: asyncio.Event) -> None:

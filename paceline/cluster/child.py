@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paceline import rpc
+from paceline.logs import readable
 
-_LOG_TAIL_LINES = 12
+LOG_TAIL_LINES = 12
 
 
 class Reservation:
@@ -61,6 +62,8 @@ class Worker:
             self.process.stdin.close()
 
     def last_words(self) -> str:
+        """The end of its log, for people; empty: it has none of its own."""
         if self.log is None:
             return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return "\n".join("\n".join(map(readable, lines)).splitlines()[-LOG_TAIL_LINES:])

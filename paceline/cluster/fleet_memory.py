@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from redis.exceptions import RedisError
 
 from paceline.cluster.redis_client import Contact, connect, stop
 from paceline.errors import FieldError
+from paceline.logs import get_logger
 from paceline.messages import OpenSession
 from paceline.speculation.fields import require
 from paceline.speculation.policy import MAX_NAME, NO_SCOPE
@@ -40,7 +40,7 @@ KNOWN = 4096
 """Sessions whose text is not taken again."""
 BEGINNING = "0-0"
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ class TextPublisher:
             stream, text = await self._waiting.get()
             try:
                 await self._redis.xadd(stream, text.to_entry(), maxlen=MAX_TEXTS, approximate=True)
-                self._contact.back(f"{self.dropped} texts were dropped so far")
+                self._contact.back(dropped=self.dropped)
             except (RedisError, OSError) as error:
                 self.dropped += 1
                 self._contact.lost(error)
             except Exception:
                 self.dropped += 1
-                logger.exception("unexpected failure in publishing session %s", text.session_id)
+                logger.exception("unexpected failure in publishing", session=text.session_id)
             finally:
                 self._waiting.task_done()
 
@@ -162,7 +162,7 @@ class TextReader:
                 self._contact.lost(error)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:
-                logger.exception("unexpected failure after %s in %s", self.position, self._stream)
+                logger.exception("unexpected failure in reading", position=self.position, stream=self._stream)
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _read(self, position: str, entry: Mapping[bytes, bytes]) -> None:
@@ -171,7 +171,7 @@ class TextReader:
             text = FinishedText.from_entry(entry)
         except FieldError as error:
             self.skipped += 1
-            logger.warning("text %s in %s is left out: %s", position, self._stream, error)
+            logger.warning("a text is left out", position=position, stream=self._stream, error=error)
             return
         if text.session_id in self._known:  # a publisher that had no answer has asked again
             return

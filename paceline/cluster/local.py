@@ -39,6 +39,8 @@ REDIS = "redis"
 FLEETS_VERIFIER_KEYS = ("replicas", "tensor_parallel_size", "cpus", "accelerator", "price_per_hour")
 FLEETS_DRAFTER_KEYS = ("replicas", "cpus", "gpus", "accelerator", "snapshot")
 """Keys of pools that are no flags of their services."""
+WITH_METRICS = ("verifier_service", "drafter_service")
+"""Modules of workers that tell their metrics on a port of its own."""
 
 
 class LocalCluster:
@@ -60,6 +62,8 @@ class LocalCluster:
         self.workers: list[Worker] = []
         self.gateway_addresses: list[str] = []
         self.http_addresses: list[str] = []
+        self.metrics_addresses: dict[str, str] = {}
+        """Of verifiers and drafters by name; gateways have them beside what else they serve by HTTP."""
         self._show_logs, self._free_ports = show_logs, free_ports
         self._directory = tempfile.TemporaryDirectory(prefix="paceline-")
         self._reservations: list[Reservation] = []
@@ -155,12 +159,20 @@ class LocalCluster:
         reservation = Reservation(port)
         self._reservations.append(reservation)
         command = [sys.executable, "-m", module, *arguments, "--port", str(reservation.port), "--exit-with-parent"]
+        if module in WITH_METRICS:
+            command += ["--metrics-port", str(self._reserve_metrics(name))]
         environment = {**os.environ, **PASSIVE_WAITING, "OMP_NUM_THREADS": _threads_of(arguments)}
         trust, role = operator_identity(self.topology), role_of(module)
         serving = functools.partial(rpc.is_serving, trust=trust, role=role)
         worker = Worker(name, f"127.0.0.1:{reservation.port}", command, environment, self._log(name), serving)
         self._begin(worker)
         return worker.address
+
+    def _reserve_metrics(self, name: str) -> int:
+        reservation = Reservation()
+        self._reservations.append(reservation)
+        self.metrics_addresses[name] = f"127.0.0.1:{reservation.port}"
+        return reservation.port
 
     def _begin(self, worker: Worker) -> None:
         worker.start()
@@ -202,7 +214,7 @@ def start_all(topology: Topology, spawn: Spawn, *, free_ports: bool, http_ports:
     With Redis workers are announced, too: so those that were started elsewhere are found, and those that were replaced
     are told apart. Addresses are given all the same, for a fleet that starts while Redis is away.
     """
-    spawn = _with_tls(spawn, topology)
+    spawn = _with_common(spawn, topology)
     drafter_addresses: list[str] = []
     verifier_addresses: list[str] = []
     served: dict[str, list[str]] = {}
@@ -232,16 +244,21 @@ def start_all(topology: Topology, spawn: Spawn, *, free_ports: bool, http_ports:
     return addresses
 
 
-def _with_tls(spawn: Spawn, topology: Topology) -> Spawn:
-    """The same, with each worker's own certificate where the fleet has certificates."""
-    directory = topology.tls
-    if directory is None:
-        return spawn
+def _with_common(spawn: Spawn, topology: Topology) -> Spawn:
+    """The same, with what all workers get: telemetry as the topology says, and a certificate of its own where the fleet
+    has certificates."""
 
-    def spawn_with_tls(name: str, module: str, arguments: Sequence[str], port: int) -> str:
-        return spawn(name, module, [*arguments, *tls_arguments(directory, module, name)], port)
+    def spawn_with_common(name: str, module: str, arguments: Sequence[str], port: int) -> str:
+        return spawn(name, module, [*arguments, *common_arguments(topology, module, name)], port)
 
-    return spawn_with_tls
+    return spawn_with_common
+
+
+def common_arguments(topology: Topology, module: str, name: str) -> list[str]:
+    """Flags that do not depend on a worker's pool."""
+    told = topology.telemetry.flags(gateway=role_of(module) is Role.GATEWAY)
+    words = [word for key, value in told.items() for word in (flag(key), str(value))]
+    return [*words, *(tls_arguments(topology.tls, module, name) if topology.tls else [])]
 
 
 def tls_arguments(directory: str, module: str, name: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from paceline.errors import FieldError
+from paceline.logs import Logger
 from paceline.speculation.fields import require
 
 CONNECT_SECONDS, REPLY_SECONDS = 2.0, 5.0
@@ -74,17 +74,17 @@ def shown(url: str) -> str:
 class Contact:
     """Whether a server answers: one warning when it no longer does, one line when it does again."""
 
-    def __init__(self, logger: logging.Logger, url: str, without: str) -> None:
+    def __init__(self, logger: Logger, url: str, without: str) -> None:
         """``without``: what there is none of meanwhile."""
         self._logger, self._url, self._without = logger, shown(url), without
         self._there = True
 
     def lost(self, error: object) -> None:
         if self._there:
-            self._logger.warning("redis %s: %s; until it is back, %s", self._url, error, self._without)
+            self._logger.warning("redis is away", redis=self._url, error=error, meanwhile=self._without)
         self._there = False
 
-    def back(self, *details: str) -> None:
+    def back(self, **details: object) -> None:
         if not self._there:
-            self._logger.info("redis %s is back%s", self._url, "".join(f"; {detail}" for detail in details))
+            self._logger.info("redis is back", redis=self._url, **details)
         self._there = True

@@ -10,7 +10,6 @@ has lost all that it knew. They are compared as texts, since a number of Lua has
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -20,6 +19,7 @@ from redis.exceptions import RedisError
 from paceline.cluster.announcing import Announcement
 from paceline.cluster.redis_client import Contact, connect, stop
 from paceline.errors import Fenced, FieldError
+from paceline.logs import get_logger
 
 LEASE_SECONDS = 3.0
 LOOK_SECONDS = 0.5
@@ -76,7 +76,7 @@ end
 return found
 """
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 async def look(url: str, roles: Sequence[str]) -> list[Announcement]:
@@ -94,7 +94,7 @@ async def claim_incarnation(url: str, role: str, worker_id: str) -> int:
             keys = [_INCARNATION.format(role, worker_id)]
             return int(await script(keys=keys, args=[now, _ms(INCARNATION_SECONDS)]))
         except (RedisError, OSError) as error:
-            logger.warning("%s %s has its incarnation by the clock: %s", role, worker_id, error)
+            logger.warning("the incarnation is by the clock", **{role: worker_id}, error=error)
             return now
 
 
@@ -121,7 +121,7 @@ class Announcer:
         try:
             await self._withdraw(keys=self._keys, args=[self._announcement.incarnation])
         except (RedisError, OSError) as error:
-            logger.info("the announcement is left to expire: %s", error)
+            logger.info("the announcement is left to expire", error=error)
         await self._redis.aclose()
 
     async def _stay_announced(self) -> None:
@@ -146,7 +146,7 @@ class Announcer:
     def _fenced(self, newest: int) -> None:
         said = self._announcement
         message = f"{said.role} {said.worker_id}: incarnation {newest} has taken the name of {said.incarnation}"
-        logger.error("%s, which stops serving", message)
+        logger.error("another one has taken the name: this one stops serving", error=message)
         self._on_fenced(Fenced(message))
 
 
@@ -205,7 +205,8 @@ class Watcher:
         self._missing = {name: self._missing.get(name, now) for name in missing}
         for name, since in self._missing.items():
             if now - since >= FORGET_SECONDS:
-                logger.info("%s %s is gone", *name)
+                role, worker_id = name
+                logger.info("a worker is no longer announced", **{role: worker_id})
                 del self._known[name]
 
     def _read(self, said: Sequence[bytes]) -> list[Announcement]:
@@ -216,7 +217,7 @@ class Watcher:
             except FieldError as error:
                 malformed.add(text)
                 if text not in self._malformed:  # once is enough
-                    logger.warning("an entry of the registry is left out: %s", error)
+                    logger.warning("an entry of the registry is left out", error=error)
         self._malformed = malformed
         return found
 

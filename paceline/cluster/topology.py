@@ -12,6 +12,13 @@ from paceline.emulation import EmulatedLink, Pace
 from paceline.errors import UnsupportedParameter
 from paceline.settings.yaml_file import read_yaml
 from paceline.speculation.fields import Checks, FieldError, FieldErrors, every_error, require
+from paceline.telemetry.settings import (
+    DEFAULT_TRACE_RATIO,
+    NAMES,
+    check_metric_names,
+    check_otlp,
+    check_trace_ratio,
+)
 
 PORTS = ("grpc", "http")
 """Keys of the gateway that are ports, no two of them the same."""
@@ -99,6 +106,25 @@ class GatewayPool:
 
 
 @dataclass(frozen=True)
+class TelemetryKeys:
+    """What all services of a fleet tell of themselves, beside their ``/metrics``.
+
+    ``otlp``: the collector that spans and measurements are sent to; ``trace_ratio`` and ``metric_names`` are the
+    gateways'.
+    """
+
+    otlp: str | None = None
+    trace_ratio: float = DEFAULT_TRACE_RATIO
+    metric_names: str = NAMES[0]
+
+    def flags(self, *, gateway: bool) -> dict[str, Any]:
+        """Settings of a service that are not its defaults."""
+        keys = ("otlp", "trace_ratio", "metric_names") if gateway else ("otlp",)
+        plain = TelemetryKeys()
+        return {key: getattr(self, key) for key in keys if getattr(self, key) != getattr(plain, key)}
+
+
+@dataclass(frozen=True)
 class Sections:
     """The parts of a topology, each in itself well-formed.
 
@@ -113,6 +139,7 @@ class Sections:
     gateway: GatewayPool = field(default_factory=GatewayPool)
     redis: str | None = None
     tls: str | None = None
+    telemetry: TelemetryKeys = field(default_factory=TelemetryKeys)
 
 
 @dataclass(frozen=True)
@@ -125,6 +152,9 @@ class Topology(Sections):
             self._check_routes(checks)
             self._check_pools(checks)
             self._check_ports(checks)
+            check_otlp(checks, self.telemetry.otlp, "telemetry.otlp")
+            check_trace_ratio(checks, self.telemetry.trace_ratio, "telemetry.trace_ratio")
+            check_metric_names(checks, self.telemetry.metric_names, "telemetry.metric_names")
             if self.redis is not None:
                 self._check_redis(checks, self.redis)
 
@@ -203,6 +233,7 @@ def read_sections(data: Any) -> tuple[Sections, list[FieldError]]:
         gateway=reader.part(GatewayPool, "gateway", top.get("gateway") or {}),
         redis=reader.value("redis", top.get("redis"), str | None, None),
         tls=reader.value("tls", top.get("tls"), str | None, None),
+        telemetry=reader.part(TelemetryKeys, "telemetry", top.get("telemetry") or {}),
     )
     return sections, [*reader.errors, *_misfits(sections, {error.field for error in reader.errors})]
 

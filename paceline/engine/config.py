@@ -6,7 +6,6 @@ The files are read as they are: importing a configuration class of Transformers 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import torch
 
 from paceline.engine.rope import frequencies
 from paceline.errors import UnsupportedModel
+from paceline.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 Raw = Mapping[str, Any]
 
 _SHARED: dict[str, Any] = {"rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False}
@@ -123,7 +123,7 @@ def _max_context(raw: Raw) -> int:
     window = raw.get("sliding_window") if raw.get("use_sliding_window", True) else None
     if window is None or window >= longest:
         return longest
-    logger.warning("the context is limited to the sliding window: %d tokens instead of %d", window, longest)
+    logger.warning("the context is limited to the sliding window", tokens=window, instead_of=longest)
     return int(window)
 
 

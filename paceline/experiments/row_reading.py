@@ -39,9 +39,10 @@ class RowReader(Reader):
         """One for a system and its settings."""
         found, seen = [], set()
         for number, item in enumerate(self.sequence("rows", given)):
+            noted = len(self.errors)
             row = self._row(f"rows[{number}]", self.mapping(f"rows[{number}]", item), experiment)
             identity = (row.system, tuple(sorted(row.settings.items())))
-            if identity in seen:
+            if identity in seen and len(self.errors) == noted:
                 self.note(f"rows[{number}]", f"{row.system.value}, {dict(row.settings)}", "no second row of the same")
             seen.add(identity)
             found.append(row)

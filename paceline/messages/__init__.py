@@ -9,6 +9,7 @@ from paceline.messages.drafting import (
     Detached,
     DraftNodes,
     DraftUpdate,
+    Growth,
     Join,
     Joined,
     Leave,
@@ -18,7 +19,7 @@ from paceline.messages.drafting import (
     Verdicts,
     drafter_key,
 )
-from paceline.messages.events import DraftingEvent, NodesArrived, StepDecided
+from paceline.messages.events import DraftingEvent, NodesArrived, PhaseEnded, SessionPlaced, StepDecided
 from paceline.messages.journal import JournaledSession
 from paceline.messages.requests import (
     ChatMessage,
@@ -40,6 +41,7 @@ from paceline.messages.sessions import (
     RevokeDrafter,
     SessionEvent,
     Status,
+    StepCounts,
     Usage,
 )
 from paceline.messages.workers import (
@@ -75,6 +77,7 @@ __all__ = [
     "Fingerprint",
     "FinishReason",
     "Generate",
+    "Growth",
     "Join",
     "Joined",
     "JournaledSession",
@@ -83,13 +86,16 @@ __all__ = [
     "NodesArrived",
     "OpenSession",
     "OverlapStatistics",
+    "PhaseEnded",
     "Propose",
     "Pulse",
     "Rejection",
     "RevokeDrafter",
     "RoundComplete",
     "SessionEvent",
+    "SessionPlaced",
     "Status",
+    "StepCounts",
     "StepDecided",
     "TokenizerFiles",
     "Usage",

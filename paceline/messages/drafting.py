@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from paceline.messages.sessions import OpenSession, Rejection
+from paceline.messages.sessions import OpenSession, Rejection, is_sampled
 from paceline.speculation.accept import NodeCandidates
 from paceline.speculation.merge import NodeColumns
 from paceline.speculation.policy import Mode, SpeculationParameters
@@ -32,6 +32,16 @@ class Leave:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Where nodes come from: the growths since the last message, in seconds since 1970 by the drafter's clock."""
+
+    started: float
+    sent: float
+    span_id: int = 0
+    """Of the span that is about them, in the session's trace; 0: there is none."""
+
+
+@dataclass(frozen=True)
 class DraftNodes:
     """New nodes of a session, and how its drafter spent the time since the last message.
 
@@ -43,6 +53,8 @@ class DraftNodes:
     columns: NodeColumns
     idle_seconds: float = 0.0
     busy_seconds: float = 0.0
+    growth: Growth | None = None
+    """Of sessions that are watched."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,13 @@ class Attach:
     """The client's guess at the text, in tokens."""
     model: str = ""
     """Name of the target: what is learned of one target holds for no other."""
+    traceparent: str = ""
+    """W3C trace context of the request that the session belongs to; empty: it has none."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody wants to know what happens in the session, event by event."""
+        return self.speculation.events or is_sampled(self.traceparent)
 
     @classmethod
     def to(cls, opening: OpenSession, verifier: str, drafter_id: str, prediction: tuple[int, ...] = ()) -> Attach:
@@ -133,6 +152,7 @@ class Attach:
             key=drafter_key(opening.session_secret, opening.session_id, drafter_id, opening.epoch),
             prediction=prediction,
             model=opening.model,
+            traceparent=opening.traceparent,
         )
 
 

@@ -23,6 +23,9 @@ class NodesArrived:
     idle_seconds: float = 0.0
     """Of the drafter, since its last message."""
     busy_seconds: float = 0.0
+    grown_from: float = 0.0
+    """When their growth began, by the drafter's own clock, and when they were sent; both 0: it does not say."""
+    sent_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,4 +44,28 @@ class StepDecided:
     position: int
 
 
-DraftingEvent = NodesArrived | StepDecided
+@dataclass(frozen=True)
+class SessionPlaced:
+    """The session was opened on a verifier: what follows happened there, its times count from here."""
+
+    verifier_id: str
+    epoch: int
+    opened_unix_seconds: float
+
+
+@dataclass(frozen=True)
+class PhaseEnded:
+    """Something that is no step came to its end: ``queue``, ``tokenize`` or ``prefill``.
+
+    ``role`` is gateway or verifier; times before the session was opened are negative; ``tokens`` are of the prompt, as
+    far as the phase was about them.
+    """
+
+    name: str
+    role: str
+    started: float
+    ended: float
+    tokens: int = 0
+
+
+DraftingEvent = NodesArrived | StepDecided | SessionPlaced | PhaseEnded

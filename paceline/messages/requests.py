@@ -67,6 +67,8 @@ class Completion:
     tpot_seconds: float
     stop_reason: str = ""
     """The stop string that ended the text, if one did."""
+    trace_id: str = ""
+    """Names the answer's trace and timeline; empty: it was not watched."""
     warning: str = ""
     """What was promised and could not be kept, if anything: that the text could have been resumed."""
 

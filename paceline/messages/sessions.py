@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from itertools import zip_longest
+from typing import NamedTuple
 
 from paceline.messages.events import DraftingEvent
 from paceline.speculation.logprobs import TokenLogprobs
@@ -123,6 +124,19 @@ class OpenSession:
     session_secret: bytes
     priority: int = 0
     model: str = ""
+    traceparent: str = ""
+    """W3C trace context of the request that this belongs to; empty: it has none."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody wants to know what happens in the session, event by event."""
+        return self.speculation.events or is_sampled(self.traceparent)
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Whether the request's trace is kept: the flags of a W3C trace context say so."""
+    flags = traceparent.rpartition("-")[2]
+    return len(flags) == 2 and flags[1] in "13579bdf"
 
 
 @dataclass(frozen=True)
@@ -157,6 +171,15 @@ class ChangeSession:
 DecodeCommand = OpenSession | AbortSession | AuthorizeDrafter | RevokeDrafter | ChangeSession
 
 
+class StepCounts(NamedTuple):
+    """What one step was for one session."""
+
+    tokens: int
+    """That it emitted: the accepted ones and the target's next one."""
+    nodes: int = 0
+    """That it verified."""
+
+
 @dataclass(frozen=True)
 class CommittedTokens:
     """``logprobs`` and ``drafters``, who had proposed each token, are there for every token or for none."""
@@ -166,6 +189,13 @@ class CommittedTokens:
     prefix_hash: int
     logprobs: tuple[TokenLogprobs, ...] = ()
     drafters: tuple[tuple[str, ...], ...] = ()
+    steps: tuple[StepCounts, ...] = ()
+    """That they are of, in order; none said: it was one, and what it verified is not known."""
+
+    @property
+    def counted(self) -> tuple[StepCounts, ...]:
+        """The steps, said or not."""
+        return self.steps or (StepCounts(len(self.token_ids)),)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-logger = logging.getLogger(__name__)
+from paceline.logs import get_logger
+
+logger = get_logger(__name__)
 
 QUIET_SECONDS = 60.0
 """For so long what one peer is refused for one reason is not logged again."""
@@ -35,7 +36,7 @@ class Refusals:
             if len(self._logged) >= MAX_REMEMBERED:
                 self._logged.clear()
             self._logged[key] = now
-        logger.warning("refused %s (%s): %s", peer, reason, detail)
+        logger.warning("refused", peer=peer, reason=reason, detail=detail)
 
     def by_reason(self) -> Mapping[str, int]:
         """How often so far."""

@@ -32,6 +32,6 @@ def read_yaml(field: str, path: Path) -> Any:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise FieldError(field, str(path), f"YAML ({error.problem}{line})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FieldError(field, str(path), f"YAML ({error})") from error
+        raise FieldError(field, str(path), f"YAML ({' '.join(str(error).split())})") from error
     except OSError as error:
         raise FieldError(field, str(path), f"a file that can be read ({error.strerror})") from error

@@ -90,16 +90,23 @@ class Calibration:
 
     def __init__(self) -> None:
         self._expected, self._accepted = _PRIOR_TOKENS, 0.5 * _PRIOR_TOKENS
+        self._tested = _PRIOR_TOKENS
 
-    def add(self, expected: float, accepted: float) -> None:
-        """After a step: what it promised of the nodes that were put to the test, their parents being accepted, and how
-        many of them were accepted."""
+    def add(self, expected: float, accepted: float, tested: int) -> None:
+        """After a step: what it promised of the nodes that were put to the test, their parents being accepted, how
+        many of them were accepted, and how many they were."""
+        self._tested = _MEMORY * self._tested + tested
         self._expected = _MEMORY * self._expected + expected
         self._accepted = _MEMORY * self._accepted + accepted
 
     @property
     def factor(self) -> float:
         return self._accepted / self._expected if self._expected > 0 else 0.0
+
+    @property
+    def error(self) -> float:
+        """By how much a node's probability was wrong on the average lately, too high or too low."""
+        return abs(self._expected - self._accepted) / self._tested
 
     def trust(self, above: int = 0, promised: float = 0.0) -> float:
         """Logarithm by which an estimate of log P(accepted | parent accepted) is corrected.

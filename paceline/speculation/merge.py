@@ -67,6 +67,10 @@ class DraftSource:
     uniquely_accepted: int = 0
     busy_seconds: float = 0.0
     """What its growths took, as it says."""
+    tested: int = 0
+    """Nodes of it whose parent was accepted,"""
+    promised: float = 0.0
+    """and how many of these should have been, by what it said of them."""
     granted: int = CREDIT
     """Highest node id that it was ever told it may send; what is on its way when credit is taken back is no fault."""
     references: dict[int, Node] = field(default_factory=dict)

@@ -18,7 +18,7 @@ async def serve(config: ScriptedConfig, stop: asyncio.Event) -> None:
 def main() -> int:
     process.prepare()
     config = parse(ScriptedConfig, None, "python -m paceline.testing.drafter", "scripted")
-    return process.run(lambda stop: serve(config, stop), exit_with_parent=config.exit_with_parent)
+    return process.run(lambda stop: serve(config, stop), name=config.name, exit_with_parent=config.exit_with_parent)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
+from paceline.logs import get_logger
 from paceline.training import corpus as text
 from paceline.training.evaluate import evaluate_pair
 from paceline.training.loop import Trainer
@@ -30,7 +30,7 @@ from paceline.training.pair import (
 )
 from paceline.training.tokenizer import save_tokenizer, train_tokenizer
 
-logger = logging.getLogger("paceline.training")
+logger = get_logger("paceline.training")
 GENERATED_SHARE = 0.5
 PROMPT_LENGTH, GENERATED_LENGTH, GENERATED_ROWS = 32, 256, 64
 
@@ -69,7 +69,7 @@ def make_tokenizer(work: Work, _minutes: float) -> None:
 
 def train_target(work: Work, minutes: float) -> None:
     corpus, model = work.corpus(), new_model(target_config(), work.device)
-    logger.info("target: %.2f M parameters, corpus %.2f M tokens", count(model), len(corpus.train) / 1e6)
+    logger.info("target", million_parameters=count(model), million_tokens=len(corpus.train) / 1e6)
     work.trainer(model, "target").run(pretraining_loss(model, corpus), minutes * 60)
 
 
@@ -82,7 +82,7 @@ def generate_text(work: Work, minutes: float) -> None:
         temperature = float(rng.choice([0.5, 0.8, 1.0]))
         windows.append(sample_windows(target, prompts, GENERATED_LENGTH, temperature=temperature))
         np.save(path, np.concatenate(windows))
-    logger.info("generated %.2f M tokens", np.load(path).size / 1e6)
+    logger.info("generated", million_tokens=np.load(path).size / 1e6)
 
 
 def train_draft(work: Work, minutes: float) -> None:
@@ -100,7 +100,7 @@ def train_draft(work: Work, minutes: float) -> None:
 
 def evaluate(work: Work, _minutes: float) -> None:
     report = evaluate_pair(work.target(), work.draft(), work.corpus())
-    logger.info("%s", json.dumps(vars(report)))
+    logger.info("evaluated", report=vars(report))
 
 
 def export_pair(work: Work, _minutes: float) -> None:

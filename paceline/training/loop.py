@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-logger = logging.getLogger("paceline.training")
+from paceline.logs import get_logger
+
+logger = get_logger("paceline.training")
 
 SAVE_EVERY_SECONDS = 180.0
 WARMUP, COOLDOWN_FROM = 0.01, 0.4
@@ -61,11 +62,7 @@ class Trainer:
             self.progress.steps += 1
             self.progress.tokens += tokens
             if self.progress.steps % 50 == 0:
-                logger.info(
-                    "step %d, %.0f s of %.0f, %.2f M tokens, loss %.3f",
-                    self.progress.steps, self.progress.trained_seconds, budget_seconds,
-                    self.progress.tokens / 1e6, smooth,
-                )  # fmt: skip
+                logger.info("trained", loss=smooth, budget_seconds=budget_seconds, **vars(self.progress))
             if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
                 self.save()
                 last_save = time.monotonic()
@@ -98,7 +95,7 @@ class Trainer:
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
         self.progress = Progress(state["trained_seconds"], state["steps"], state["tokens"])
-        logger.info("resumed at step %d", self.progress.steps)
+        logger.info("resumed", steps=self.progress.steps)
 
 
 def learning_rate_scale(fraction: float) -> float:

@@ -218,15 +218,19 @@ class TokenLogprobs(_message.Message):
     def __init__(self, logprob: _Optional[float] = ..., top_token_ids_u32: _Optional[bytes] = ..., top_logprobs_f32: _Optional[bytes] = ...) -> None: ...
 
 class DraftingEvent(_message.Message):
-    __slots__ = ("arrived", "decided")
+    __slots__ = ("arrived", "decided", "placed", "phase")
     ARRIVED_FIELD_NUMBER: _ClassVar[int]
     DECIDED_FIELD_NUMBER: _ClassVar[int]
+    PLACED_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
     arrived: NodesArrived
     decided: StepDecided
-    def __init__(self, arrived: _Optional[_Union[NodesArrived, _Mapping]] = ..., decided: _Optional[_Union[StepDecided, _Mapping]] = ...) -> None: ...
+    placed: SessionPlaced
+    phase: PhaseEnded
+    def __init__(self, arrived: _Optional[_Union[NodesArrived, _Mapping]] = ..., decided: _Optional[_Union[StepDecided, _Mapping]] = ..., placed: _Optional[_Union[SessionPlaced, _Mapping]] = ..., phase: _Optional[_Union[PhaseEnded, _Mapping]] = ...) -> None: ...
 
 class NodesArrived(_message.Message):
-    __slots__ = ("at", "drafter_id", "node_ids_u32", "parent_ids_u32", "token_ids_u32", "positions_u32", "log_scores_f32", "idle_seconds", "busy_seconds")
+    __slots__ = ("at", "drafter_id", "node_ids_u32", "parent_ids_u32", "token_ids_u32", "positions_u32", "log_scores_f32", "idle_seconds", "busy_seconds", "grown_from", "sent_at")
     AT_FIELD_NUMBER: _ClassVar[int]
     DRAFTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_IDS_U32_FIELD_NUMBER: _ClassVar[int]
@@ -236,6 +240,8 @@ class NodesArrived(_message.Message):
     LOG_SCORES_F32_FIELD_NUMBER: _ClassVar[int]
     IDLE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     BUSY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    GROWN_FROM_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_FIELD_NUMBER: _ClassVar[int]
     at: float
     drafter_id: str
     node_ids_u32: bytes
@@ -245,7 +251,9 @@ class NodesArrived(_message.Message):
     log_scores_f32: bytes
     idle_seconds: float
     busy_seconds: float
-    def __init__(self, at: _Optional[float] = ..., drafter_id: _Optional[str] = ..., node_ids_u32: _Optional[bytes] = ..., parent_ids_u32: _Optional[bytes] = ..., token_ids_u32: _Optional[bytes] = ..., positions_u32: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ..., busy_seconds: _Optional[float] = ...) -> None: ...
+    grown_from: float
+    sent_at: float
+    def __init__(self, at: _Optional[float] = ..., drafter_id: _Optional[str] = ..., node_ids_u32: _Optional[bytes] = ..., parent_ids_u32: _Optional[bytes] = ..., token_ids_u32: _Optional[bytes] = ..., positions_u32: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ..., busy_seconds: _Optional[float] = ..., grown_from: _Optional[float] = ..., sent_at: _Optional[float] = ...) -> None: ...
 
 class StepDecided(_message.Message):
     __slots__ = ("rooted_at", "launched_at", "decided_at", "verified_ids_u32", "accepted_ids_u32", "token_ids_u32", "position")
@@ -264,6 +272,30 @@ class StepDecided(_message.Message):
     token_ids_u32: bytes
     position: int
     def __init__(self, rooted_at: _Optional[float] = ..., launched_at: _Optional[float] = ..., decided_at: _Optional[float] = ..., verified_ids_u32: _Optional[bytes] = ..., accepted_ids_u32: _Optional[bytes] = ..., token_ids_u32: _Optional[bytes] = ..., position: _Optional[int] = ...) -> None: ...
+
+class SessionPlaced(_message.Message):
+    __slots__ = ("verifier_id", "epoch", "opened_unix_seconds")
+    VERIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    OPENED_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    verifier_id: str
+    epoch: int
+    opened_unix_seconds: float
+    def __init__(self, verifier_id: _Optional[str] = ..., epoch: _Optional[int] = ..., opened_unix_seconds: _Optional[float] = ...) -> None: ...
+
+class PhaseEnded(_message.Message):
+    __slots__ = ("name", "role", "started", "ended", "tokens")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    role: str
+    started: float
+    ended: float
+    tokens: int
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class TokenSources(_message.Message):
     __slots__ = ("drafters", "sets_u64")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from paceline.v1 import common_pb2 as paceline_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19paceline/v1/gateway.proto\x12\x0bpaceline.v1\x1a\x18paceline/v1/common.proto\"\xe6\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\'\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x17.paceline.v1.ChatPromptH\x00\x12*\n\x06tokens\x18\x04 \x01(\x0b\x32\x18.paceline.v1.TokenPromptH\x00\x12\x31\n\x08sampling\x18\x05 \x01(\x0b\x32\x1f.paceline.v1.SamplingParameters\x12\x37\n\x0bspeculation\x18\x06 \x01(\x0b\x32\".paceline.v1.SpeculationParameters\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x0c\x63hoice_index\x18\x08 \x01(\r\x12\x17\n\x0fidempotency_key\x18\t \x01(\t\x12\x0c\n\x04stop\x18\n \x03(\t\x12\x10\n\x08priority\x18\x0b \x01(\x05\x42\x08\n\x06promptB\x07\n\x05_seed\"8\n\nChatPrompt\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.paceline.v1.ChatMessage\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\" \n\x0bTokenPrompt\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\xe9\x02\n\x10GenerateResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x10\n\x08position\x18\x04 \x01(\r\x12\x14\n\x0cresume_token\x18\x05 \x01(\t\x12,\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1a.paceline.v1.TokenLogprobs\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\ncompletion\x18\x08 \x01(\x0b\x32\x17.paceline.v1.CompletionH\x01\x88\x01\x01\x12\x15\n\rpiece_lengths\x18\t \x03(\r\x12*\n\x07sources\x18\n \x01(\x0b\x32\x19.paceline.v1.TokenSources\x12*\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x1a.paceline.v1.DraftingEventB\x07\n\x05_seedB\r\n\x0b_completion\"\x98\x02\n\nCompletion\x12\x30\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.paceline.v1.FinishReason\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.paceline.v1.Usage\x12/\n\x07overlap\x18\x03 \x01(\x0b\x32\x1e.paceline.v1.OverlapStatistics\x12\x1f\n\x04mode\x18\x04 \x01(\x0e\x32\x11.paceline.v1.Mode\x12\x11\n\texactness\x18\x05 \x01(\t\x12\x14\n\x0cttft_seconds\x18\x06 \x01(\x01\x12\x14\n\x0ctpot_seconds\x18\x07 \x01(\x01\x12\x0f\n\x07warning\x18\x08 \x01(\t\x12\x13\n\x0bstop_reason\x18\t \x01(\t\"%\n\rResumeRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\"\"\n\x0c\x41\x62ortRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x0f\n\rAbortResponse\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.paceline.v1.ModelInfo\"\x14\n\x12ListWorkersRequest\";\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.paceline.v1.Worker\"\xa8\x01\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0f\n\x07healthy\x18\x05 \x01(\x08\x12\r\n\x05model\x18\x06 \x01(\t\x12\x16\n\x0eprice_per_hour\x18\x07 \x01(\x01\x12\x10\n\x08sessions\x18\x08 \x01(\r\x12\x14\n\x0cmax_sessions\x18\t \x01(\r2\x83\x03\n\x0eGatewayService\x12I\n\x08Generate\x12\x1c.paceline.v1.GenerateRequest\x1a\x1d.paceline.v1.GenerateResponse0\x01\x12\x45\n\x06Resume\x12\x1a.paceline.v1.ResumeRequest\x1a\x1d.paceline.v1.GenerateResponse0\x01\x12>\n\x05\x41\x62ort\x12\x19.paceline.v1.AbortRequest\x1a\x1a.paceline.v1.AbortResponse\x12M\n\nListModels\x12\x1e.paceline.v1.ListModelsRequest\x1a\x1f.paceline.v1.ListModelsResponse\x12P\n\x0bListWorkers\x12\x1f.paceline.v1.ListWorkersRequest\x1a .paceline.v1.ListWorkersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19paceline/v1/gateway.proto\x12\x0bpaceline.v1\x1a\x18paceline/v1/common.proto\"\xe6\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\'\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x17.paceline.v1.ChatPromptH\x00\x12*\n\x06tokens\x18\x04 \x01(\x0b\x32\x18.paceline.v1.TokenPromptH\x00\x12\x31\n\x08sampling\x18\x05 \x01(\x0b\x32\x1f.paceline.v1.SamplingParameters\x12\x37\n\x0bspeculation\x18\x06 \x01(\x0b\x32\".paceline.v1.SpeculationParameters\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x0c\x63hoice_index\x18\x08 \x01(\r\x12\x17\n\x0fidempotency_key\x18\t \x01(\t\x12\x0c\n\x04stop\x18\n \x03(\t\x12\x10\n\x08priority\x18\x0b \x01(\x05\x42\x08\n\x06promptB\x07\n\x05_seed\"8\n\nChatPrompt\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.paceline.v1.ChatMessage\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\" \n\x0bTokenPrompt\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\xe9\x02\n\x10GenerateResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x10\n\x08position\x18\x04 \x01(\r\x12\x14\n\x0cresume_token\x18\x05 \x01(\t\x12,\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1a.paceline.v1.TokenLogprobs\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\ncompletion\x18\x08 \x01(\x0b\x32\x17.paceline.v1.CompletionH\x01\x88\x01\x01\x12\x15\n\rpiece_lengths\x18\t \x03(\r\x12*\n\x07sources\x18\n \x01(\x0b\x32\x19.paceline.v1.TokenSources\x12*\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x1a.paceline.v1.DraftingEventB\x07\n\x05_seedB\r\n\x0b_completion\"\xaa\x02\n\nCompletion\x12\x30\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x19.paceline.v1.FinishReason\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.paceline.v1.Usage\x12/\n\x07overlap\x18\x03 \x01(\x0b\x32\x1e.paceline.v1.OverlapStatistics\x12\x1f\n\x04mode\x18\x04 \x01(\x0e\x32\x11.paceline.v1.Mode\x12\x11\n\texactness\x18\x05 \x01(\t\x12\x14\n\x0cttft_seconds\x18\x06 \x01(\x01\x12\x14\n\x0ctpot_seconds\x18\x07 \x01(\x01\x12\x0f\n\x07warning\x18\x08 \x01(\t\x12\x13\n\x0bstop_reason\x18\t \x01(\t\x12\x10\n\x08trace_id\x18\n \x01(\t\"%\n\rResumeRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\"\"\n\x0c\x41\x62ortRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x0f\n\rAbortResponse\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.paceline.v1.ModelInfo\"\x14\n\x12ListWorkersRequest\";\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.paceline.v1.Worker\"\xa8\x01\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0f\n\x07healthy\x18\x05 \x01(\x08\x12\r\n\x05model\x18\x06 \x01(\t\x12\x16\n\x0eprice_per_hour\x18\x07 \x01(\x01\x12\x10\n\x08sessions\x18\x08 \x01(\r\x12\x14\n\x0cmax_sessions\x18\t \x01(\r\"&\n\x12GetTimelineRequest\x12\x10\n\x08trace_id\x18\x01 \x01(\t\",\n\x13GetTimelineResponse\x12\x15\n\rtimeline_json\x18\x01 \x01(\x0c\x32\xd5\x03\n\x0eGatewayService\x12I\n\x08Generate\x12\x1c.paceline.v1.GenerateRequest\x1a\x1d.paceline.v1.GenerateResponse0\x01\x12\x45\n\x06Resume\x12\x1a.paceline.v1.ResumeRequest\x1a\x1d.paceline.v1.GenerateResponse0\x01\x12>\n\x05\x41\x62ort\x12\x19.paceline.v1.AbortRequest\x1a\x1a.paceline.v1.AbortResponse\x12M\n\nListModels\x12\x1e.paceline.v1.ListModelsRequest\x1a\x1f.paceline.v1.ListModelsResponse\x12P\n\x0bListWorkers\x12\x1f.paceline.v1.ListWorkersRequest\x1a .paceline.v1.ListWorkersResponse\x12P\n\x0bGetTimeline\x12\x1f.paceline.v1.GetTimelineRequest\x1a .paceline.v1.GetTimelineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,23 +43,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATERESPONSE']._serialized_start=568
   _globals['_GENERATERESPONSE']._serialized_end=929
   _globals['_COMPLETION']._serialized_start=932
-  _globals['_COMPLETION']._serialized_end=1212
-  _globals['_RESUMEREQUEST']._serialized_start=1214
-  _globals['_RESUMEREQUEST']._serialized_end=1251
-  _globals['_ABORTREQUEST']._serialized_start=1253
-  _globals['_ABORTREQUEST']._serialized_end=1287
-  _globals['_ABORTRESPONSE']._serialized_start=1289
-  _globals['_ABORTRESPONSE']._serialized_end=1304
-  _globals['_LISTMODELSREQUEST']._serialized_start=1306
-  _globals['_LISTMODELSREQUEST']._serialized_end=1325
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1327
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1387
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1389
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1409
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1411
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=1470
-  _globals['_WORKER']._serialized_start=1473
-  _globals['_WORKER']._serialized_end=1641
-  _globals['_GATEWAYSERVICE']._serialized_start=1644
-  _globals['_GATEWAYSERVICE']._serialized_end=2031
+  _globals['_COMPLETION']._serialized_end=1230
+  _globals['_RESUMEREQUEST']._serialized_start=1232
+  _globals['_RESUMEREQUEST']._serialized_end=1269
+  _globals['_ABORTREQUEST']._serialized_start=1271
+  _globals['_ABORTREQUEST']._serialized_end=1305
+  _globals['_ABORTRESPONSE']._serialized_start=1307
+  _globals['_ABORTRESPONSE']._serialized_end=1322
+  _globals['_LISTMODELSREQUEST']._serialized_start=1324
+  _globals['_LISTMODELSREQUEST']._serialized_end=1343
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1345
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1405
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1407
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1427
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1429
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1488
+  _globals['_WORKER']._serialized_start=1491
+  _globals['_WORKER']._serialized_end=1659
+  _globals['_GETTIMELINEREQUEST']._serialized_start=1661
+  _globals['_GETTIMELINEREQUEST']._serialized_end=1699
+  _globals['_GETTIMELINERESPONSE']._serialized_start=1701
+  _globals['_GETTIMELINERESPONSE']._serialized_end=1745
+  _globals['_GATEWAYSERVICE']._serialized_start=1748
+  _globals['_GATEWAYSERVICE']._serialized_end=2217
 # @@protoc_insertion_point(module_scope)

@@ -80,7 +80,7 @@ class GenerateResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., position: _Optional[int] = ..., resume_token: _Optional[str] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ..., seed: _Optional[int] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., piece_lengths: _Optional[_Iterable[int]] = ..., sources: _Optional[_Union[_common_pb2.TokenSources, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_common_pb2.DraftingEvent, _Mapping]]] = ...) -> None: ...
 
 class Completion(_message.Message):
-    __slots__ = ("finish_reason", "usage", "overlap", "mode", "exactness", "ttft_seconds", "tpot_seconds", "warning", "stop_reason")
+    __slots__ = ("finish_reason", "usage", "overlap", "mode", "exactness", "ttft_seconds", "tpot_seconds", "warning", "stop_reason", "trace_id")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +90,7 @@ class Completion(_message.Message):
     TPOT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     finish_reason: _common_pb2.FinishReason
     usage: _common_pb2.Usage
     overlap: _common_pb2.OverlapStatistics
@@ -99,7 +100,8 @@ class Completion(_message.Message):
     tpot_seconds: float
     warning: str
     stop_reason: str
-    def __init__(self, finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., overlap: _Optional[_Union[_common_pb2.OverlapStatistics, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ..., exactness: _Optional[str] = ..., ttft_seconds: _Optional[float] = ..., tpot_seconds: _Optional[float] = ..., warning: _Optional[str] = ..., stop_reason: _Optional[str] = ...) -> None: ...
+    trace_id: str
+    def __init__(self, finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., overlap: _Optional[_Union[_common_pb2.OverlapStatistics, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ..., exactness: _Optional[str] = ..., ttft_seconds: _Optional[float] = ..., tpot_seconds: _Optional[float] = ..., warning: _Optional[str] = ..., stop_reason: _Optional[str] = ..., trace_id: _Optional[str] = ...) -> None: ...
 
 class ResumeRequest(_message.Message):
     __slots__ = ("resume_token",)
@@ -158,3 +160,15 @@ class Worker(_message.Message):
     sessions: int
     max_sessions: int
     def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[str] = ..., kind: _Optional[str] = ..., address: _Optional[str] = ..., healthy: _Optional[bool] = ..., model: _Optional[str] = ..., price_per_hour: _Optional[float] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ...) -> None: ...
+
+class GetTimelineRequest(_message.Message):
+    __slots__ = ("trace_id",)
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    trace_id: str
+    def __init__(self, trace_id: _Optional[str] = ...) -> None: ...
+
+class GetTimelineResponse(_message.Message):
+    __slots__ = ("timeline_json",)
+    TIMELINE_JSON_FIELD_NUMBER: _ClassVar[int]
+    timeline_json: bytes
+    def __init__(self, timeline_json: _Optional[bytes] = ...) -> None: ...

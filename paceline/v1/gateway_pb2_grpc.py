@@ -60,6 +60,11 @@ class GatewayServiceStub:
                 request_serializer=paceline_dot_v1_dot_gateway__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=paceline_dot_v1_dot_gateway__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.GetTimeline = channel.unary_unary(
+                '/paceline.v1.GatewayService/GetTimeline',
+                request_serializer=paceline_dot_v1_dot_gateway__pb2.GetTimelineRequest.SerializeToString,
+                response_deserializer=paceline_dot_v1_dot_gateway__pb2.GetTimelineResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -97,6 +102,13 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTimeline(self, request, context):
+        """What happened when in one of the caller's latest watched answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -124,6 +136,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ListWorkers,
                     request_deserializer=paceline_dot_v1_dot_gateway__pb2.ListWorkersRequest.FromString,
                     response_serializer=paceline_dot_v1_dot_gateway__pb2.ListWorkersResponse.SerializeToString,
+            ),
+            'GetTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTimeline,
+                    request_deserializer=paceline_dot_v1_dot_gateway__pb2.GetTimelineRequest.FromString,
+                    response_serializer=paceline_dot_v1_dot_gateway__pb2.GetTimelineResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -262,6 +279,33 @@ class GatewayService:
             '/paceline.v1.GatewayService/ListWorkers',
             paceline_dot_v1_dot_gateway__pb2.ListWorkersRequest.SerializeToString,
             paceline_dot_v1_dot_gateway__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/paceline.v1.GatewayService/GetTimeline',
+            paceline_dot_v1_dot_gateway__pb2.GetTimelineRequest.SerializeToString,
+            paceline_dot_v1_dot_gateway__pb2.GetTimelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

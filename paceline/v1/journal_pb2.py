@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from paceline.v1 import verifier_pb2 as paceline_dot_v1_dot_verifier__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19paceline/v1/journal.proto\x12\x0bpaceline.v1\x1a\x1apaceline/v1/verifier.proto\"\x99\x01\n\x10JournaledSession\x12)\n\x07opening\x18\x01 \x01(\x0b\x32\x18.paceline.v1.OpenSession\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x16\n\x0eprediction_u32\x18\x05 \x01(\x0c\x12\x16\n\x0erequest_digest\x18\x06 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19paceline/v1/journal.proto\x12\x0bpaceline.v1\x1a\x1apaceline/v1/verifier.proto\"\xae\x01\n\x10JournaledSession\x12)\n\x07opening\x18\x01 \x01(\x0b\x32\x18.paceline.v1.OpenSession\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x16\n\x0eprediction_u32\x18\x05 \x01(\x0c\x12\x16\n\x0erequest_digest\x18\x06 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x07 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'paceline.v1.journal_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOURNALEDSESSION']._serialized_start=71
-  _globals['_JOURNALEDSESSION']._serialized_end=224
+  _globals['_JOURNALEDSESSION']._serialized_end=245
 # @@protoc_insertion_point(module_scope)

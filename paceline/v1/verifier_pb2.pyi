@@ -128,18 +128,22 @@ class SessionOpened(_message.Message):
     def __init__(self, cached_tokens: _Optional[int] = ...) -> None: ...
 
 class CommittedTokens(_message.Message):
-    __slots__ = ("position", "token_ids_u32", "prefix_hash", "logprobs", "sources")
+    __slots__ = ("position", "token_ids_u32", "prefix_hash", "logprobs", "sources", "step_tokens", "step_nodes")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_U32_FIELD_NUMBER: _ClassVar[int]
     PREFIX_HASH_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
+    STEP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STEP_NODES_FIELD_NUMBER: _ClassVar[int]
     position: int
     token_ids_u32: bytes
     prefix_hash: int
     logprobs: _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]
     sources: _common_pb2.TokenSources
-    def __init__(self, position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ..., sources: _Optional[_Union[_common_pb2.TokenSources, _Mapping]] = ...) -> None: ...
+    step_tokens: _containers.RepeatedScalarFieldContainer[int]
+    step_nodes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., prefix_hash: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_common_pb2.TokenLogprobs, _Mapping]]] = ..., sources: _Optional[_Union[_common_pb2.TokenSources, _Mapping]] = ..., step_tokens: _Optional[_Iterable[int]] = ..., step_nodes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SessionRejected(_message.Message):
     __slots__ = ("session_id", "code", "detail", "epoch")
@@ -192,7 +196,7 @@ class Leave(_message.Message):
     def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
 class DraftNodes(_message.Message):
-    __slots__ = ("session_id", "epoch", "first_node_id", "root_position", "token_ids_u32", "parent_ids_u64", "log_scores_f32", "idle_seconds", "busy_seconds")
+    __slots__ = ("session_id", "epoch", "first_node_id", "root_position", "token_ids_u32", "parent_ids_u64", "log_scores_f32", "idle_seconds", "busy_seconds", "growth")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FIRST_NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +206,7 @@ class DraftNodes(_message.Message):
     LOG_SCORES_F32_FIELD_NUMBER: _ClassVar[int]
     IDLE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     BUSY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    GROWTH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     epoch: int
     first_node_id: int
@@ -211,7 +216,18 @@ class DraftNodes(_message.Message):
     log_scores_f32: bytes
     idle_seconds: float
     busy_seconds: float
-    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., first_node_id: _Optional[int] = ..., root_position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., parent_ids_u64: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ..., busy_seconds: _Optional[float] = ...) -> None: ...
+    growth: Growth
+    def __init__(self, session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., first_node_id: _Optional[int] = ..., root_position: _Optional[int] = ..., token_ids_u32: _Optional[bytes] = ..., parent_ids_u64: _Optional[bytes] = ..., log_scores_f32: _Optional[bytes] = ..., idle_seconds: _Optional[float] = ..., busy_seconds: _Optional[float] = ..., growth: _Optional[_Union[Growth, _Mapping]] = ...) -> None: ...
+
+class Growth(_message.Message):
+    __slots__ = ("started", "sent", "span_id")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    started: float
+    sent: float
+    span_id: int
+    def __init__(self, started: _Optional[float] = ..., sent: _Optional[float] = ..., span_id: _Optional[int] = ...) -> None: ...
 
 class RoundComplete(_message.Message):
     __slots__ = ("session_id", "epoch", "root_position")

@@ -26,6 +26,7 @@ def to_attach(value: m.Attach) -> drafter.AttachRequest:
         key=value.key,
         prediction_u32=pack_tokens(value.prediction),
         model=value.model,
+        traceparent=value.traceparent,
     )
 
 
@@ -43,6 +44,7 @@ def from_attach(wire: drafter.AttachRequest) -> m.Attach:
         key=check_key(wire.key),
         prediction=unpack_tokens(wire.prediction_u32, "prediction"),
         model=wire.model,
+        traceparent=wire.traceparent,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from paceline import messages as m
 from paceline.errors import FieldError
+from paceline.speculation.fields import require
 from paceline.speculation.policy import Mode
 from paceline.v1 import verifier_pb2 as verifier
 from paceline.wire.columns import (
@@ -26,7 +28,7 @@ from paceline.wire.tokens import from_events, from_logprobs, from_sources, to_ev
 def to_decode_command(value: m.DecodeCommand) -> verifier.DecodeCommand:
     match value:
         case m.OpenSession():
-            return verifier.DecodeCommand(open=to_open(value))
+            return verifier.DecodeCommand(open=to_open(value), traceparent=value.traceparent)
         case m.AbortSession():
             return verifier.DecodeCommand(abort=verifier.AbortSession(**vars(value)))
         case m.AuthorizeDrafter():
@@ -60,7 +62,7 @@ def to_open(value: m.OpenSession) -> verifier.OpenSession:
 def from_decode_command(wire: verifier.DecodeCommand) -> m.DecodeCommand:
     kind = wire.WhichOneof("command")
     if kind == "open":
-        return from_open(wire.open)
+        return replace(from_open(wire.open), traceparent=wire.traceparent)
     if kind == "abort":
         return m.AbortSession(wire.abort.session_id, wire.abort.epoch)
     if kind == "authorize":
@@ -122,6 +124,8 @@ def to_session_event(value: m.SessionEvent) -> verifier.SessionEvent:
         wire.committed.logprobs.extend(to_logprobs(value.committed.logprobs))
         if sources := to_sources(value.committed.drafters):
             wire.committed.sources.CopyFrom(sources)
+        wire.committed.step_tokens.extend(step.tokens for step in value.committed.steps)
+        wire.committed.step_nodes.extend(step.nodes for step in value.committed.steps)
     elif value.rejected is not None:
         wire.rejected.CopyFrom(to_rejection(value.rejected))
     elif value.opened:
@@ -161,10 +165,20 @@ def from_session_event(wire: verifier.SessionEvent) -> m.SessionEvent:
 
 
 def _from_committed(wire: verifier.CommittedTokens) -> m.CommittedTokens:
+    token_ids = unpack_tokens(wire.token_ids_u32, "token_ids")
     return m.CommittedTokens(
         position=wire.position,
-        token_ids=unpack_tokens(wire.token_ids_u32, "token_ids"),
+        token_ids=token_ids,
         prefix_hash=wire.prefix_hash,
         logprobs=from_logprobs(wire.logprobs),
         drafters=from_sources(wire.sources),
+        steps=_from_steps(wire, len(token_ids)),
     )
+
+
+def _from_steps(wire: verifier.CommittedTokens, tokens: int) -> tuple[m.StepCounts, ...]:
+    emitted, nodes = tuple(wire.step_tokens), tuple(wire.step_nodes)
+    require(len(nodes) == len(emitted), "step_nodes", len(nodes), f"{len(emitted)} entries, as step_tokens has")
+    adds_up = not emitted or (sum(emitted) == tokens and 0 not in emitted)
+    require(adds_up, "step_tokens", sum(emitted), f"{tokens} tokens together, at least one each")
+    return tuple(map(m.StepCounts, emitted, nodes))

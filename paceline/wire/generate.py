@@ -82,6 +82,7 @@ def to_chunk(value: m.Chunk) -> gateway.GenerateResponse:
                 tpot_seconds=done.tpot_seconds,
                 stop_reason=done.stop_reason,
                 warning=done.warning,
+                trace_id=done.trace_id,
             )
         )
     return wire
@@ -101,6 +102,7 @@ def from_chunk(wire: gateway.GenerateResponse) -> m.Chunk:
             tpot_seconds=done.tpot_seconds,
             stop_reason=done.stop_reason,
             warning=done.warning,
+            trace_id=done.trace_id,
         )
     return m.Chunk(
         session_id=wire.session_id,

@@ -30,6 +30,7 @@ def to_journaled(value: m.JournaledSession) -> bytes:
         stop=value.stop,
         prediction_u32=pack_tokens(value.prediction),
         request_digest=value.request_digest,
+        traceparent=value.opening.traceparent,
     ).SerializeToString()
 
 
@@ -40,7 +41,7 @@ def from_journaled(data: bytes) -> m.JournaledSession:
     except DecodeError as error:
         raise FieldError("session", f"{len(data)} bytes", "a JournaledSession") from error
     return m.JournaledSession(
-        opening=from_open(wire.opening),
+        opening=replace(from_open(wire.opening), traceparent=wire.traceparent),
         caller=wire.caller,
         seed=wire.seed,
         stop=tuple(wire.stop),

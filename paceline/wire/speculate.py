@@ -22,6 +22,8 @@ from paceline.wire.columns import (
 )
 from paceline.wire.decode import from_rejection, to_rejection
 
+LATEST_SECONDS = 2.0**40
+
 
 def to_draft_update(value: m.DraftUpdate) -> verifier.DraftUpdate:
     return verifier.DraftUpdate(
@@ -44,6 +46,7 @@ def _to_nodes(value: m.DraftNodes) -> verifier.DraftNodes:
         log_scores_f32=columns.log_scores.astype("<f4").tobytes(),
         idle_seconds=value.idle_seconds,
         busy_seconds=value.busy_seconds,
+        growth=None if value.growth is None else verifier.Growth(**vars(value.growth)),
     )
 
 
@@ -100,7 +103,14 @@ def _from_nodes(wire: verifier.DraftNodes) -> m.DraftNodes:
     )
     for field in ("idle_seconds", "busy_seconds"):
         require(0.0 <= getattr(wire, field) < math.inf, field, getattr(wire, field), "0 or more")
-    return m.DraftNodes(wire.session_id, wire.epoch, columns, wire.idle_seconds, wire.busy_seconds)
+    growth = _from_growth(wire.growth) if wire.HasField("growth") else None
+    return m.DraftNodes(wire.session_id, wire.epoch, columns, wire.idle_seconds, wire.busy_seconds, growth)
+
+
+def _from_growth(wire: verifier.Growth) -> m.Growth:
+    ordered = 0.0 <= wire.started <= wire.sent < LATEST_SECONDS
+    require(ordered, "growth", f"{wire.started} to {wire.sent}", "times in order, in seconds since 1970")
+    return m.Growth(wire.started, wire.sent, wire.span_id)
 
 
 def to_verdicts(value: m.Verdicts) -> verifier.Verdicts:

@@ -74,6 +74,8 @@ def to_event(value: m.DraftingEvent) -> common.DraftingEvent:
                     log_scores_f32=np.asarray(value.log_scores, "<f4").tobytes(),
                     idle_seconds=value.idle_seconds,
                     busy_seconds=value.busy_seconds,
+                    grown_from=value.grown_from,
+                    sent_at=value.sent_at,
                 )
             )
         case m.StepDecided():
@@ -88,6 +90,10 @@ def to_event(value: m.DraftingEvent) -> common.DraftingEvent:
                     position=value.position,
                 )
             )
+        case m.SessionPlaced():
+            return common.DraftingEvent(placed=common.SessionPlaced(**vars(value)))
+        case m.PhaseEnded():
+            return common.DraftingEvent(phase=common.PhaseEnded(**vars(value)))
 
 
 def from_events(wires: Iterable[common.DraftingEvent]) -> tuple[m.DraftingEvent, ...]:
@@ -96,7 +102,13 @@ def from_events(wires: Iterable[common.DraftingEvent]) -> tuple[m.DraftingEvent,
 
 
 def _from_event(wire: common.DraftingEvent) -> m.DraftingEvent:
-    if wire.WhichOneof("event") == "arrived":
+    kind = wire.WhichOneof("event")
+    if kind == "placed":
+        return m.SessionPlaced(wire.placed.verifier_id, wire.placed.epoch, wire.placed.opened_unix_seconds)
+    if kind == "phase":
+        phase = wire.phase
+        return m.PhaseEnded(phase.name, phase.role, phase.started, phase.ended, phase.tokens)
+    if kind == "arrived":
         arrived = wire.arrived
         return m.NodesArrived(
             at=arrived.at,
@@ -105,6 +117,8 @@ def _from_event(wire: common.DraftingEvent) -> m.DraftingEvent:
             log_scores=tuple(column(arrived.log_scores_f32, "<f4", "log_scores").tolist()),
             idle_seconds=arrived.idle_seconds,
             busy_seconds=arrived.busy_seconds,
+            grown_from=arrived.grown_from,
+            sent_at=arrived.sent_at,
         )
     decided = wire.decided
     return m.StepDecided(

@@ -158,6 +158,14 @@ def test_hostile(tmp_path: Path) -> None:
     assert last.endswith("texts_changed=0")
 
 
+def test_telemetry(tmp_path: Path) -> None:
+    options = ["--sessions", "1", "--tokens", "64", "--repeats", "2"]
+    content, last = bench("telemetry", *options, file=tmp_path / "rows.json")
+    assert [row["level"] for row in content["rows"]] == ["off", "default", "full", "default", "full", "off"]
+    assert all(row["tokens"] == 64 for row in content["rows"])
+    assert last.startswith("RESULT default_vs_off=")
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "says"),
     [

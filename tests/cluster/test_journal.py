@@ -41,6 +41,7 @@ async def journal(request: pytest.FixtureRequest, server: ValkeyServer) -> Async
 def session(caller: str = "someone", digest: bytes = b"") -> JournaledSession:
     name, sampling = uuid.uuid4().hex, SamplingParameters()
     opening = OpenSession(name, 1, PROMPT, len(PROMPT), sampling, SpeculationParameters(), 17, b"secret", model="m")
+    opening = replace(opening, traceparent=f"00-{'12' * 16}-{'34' * 8}-01")
     return JournaledSession(opening, caller, seed=5, stop=("STOP",), prediction=(4, 5), request_digest=digest)
 
 

@@ -14,6 +14,7 @@ from drafter_service.config import DrafterConfig
 from paceline.cluster.local import (
     FLEETS_DRAFTER_KEYS,
     FLEETS_VERIFIER_KEYS,
+    common_arguments,
     drafter_arguments,
     grpc_ports,
     http_ports,
@@ -72,6 +73,11 @@ def test_a_whole_topology(tmp_path: Path) -> None:
         (["gateway", "replicas"], 0, "gateway.replicas = 0: expected at least 1"),
         (["redis"], "localhost:6379", "redis = 'localhost:6379': expected redis://HOST"),
         (["redis"], 6379, "redis = 6379: expected a string or null"),
+        (["telemetry"], {"otlp": "collector:4317"}, "telemetry.otlp = 'collector:4317': expected an URL"),
+        (["telemetry"], {"trace_ratio": 2}, "telemetry.trace_ratio = 2.0: expected 0 to 1"),
+        (["telemetry"], {"metric_names": "sglang"}, "telemetry.metric_names = 'sglang': expected paceline or vllm"),
+        (["telemetry"], {"traces": 1}, "telemetry.traces = 1: expected one of the keys otlp"),
+        (["telemetry"], "on", "telemetry = 'on': expected a mapping"),
     ],
 )
 def test_mistakes_are_named(path: list[str], value: object, says: str) -> None:
@@ -143,6 +149,14 @@ def test_drafters_get_what_their_pool_sets() -> None:
     assert arguments == ["--verifiers", "a:1", *flags, "--name", "lookup"]
     config = parse(DrafterConfig, arguments, "x")
     assert (config.memory_tokens, config.suffix_decoding_min_token_prob) == (5000, 0.0)
+
+
+def test_telemetry_goes_to_all_and_the_gateways_own_to_gateways() -> None:
+    topology = parse_topology({**good(), "telemetry": {"otlp": "http://c:4317", "metric_names": "vllm"}})
+    arguments = {module: common_arguments(topology, module, "x") for module in ("verifier_service", "gateway")}
+    assert arguments["verifier_service"] == ["--otlp", "http://c:4317"]
+    assert arguments["gateway"] == ["--otlp", "http://c:4317", "--metric-names", "vllm"]
+    assert common_arguments(parse_topology(good()), "gateway", "x") == []
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ PROGRAMS: dict[str, list[str]] = {
 }
 """Where a container's programs are here."""
 OWN = ("0.0.0.0", "127.0.0.1")
-LOOK_SECONDS, START_SECONDS, STOP_SECONDS = 0.5, 90.0, 30.0
+LOOK_SECONDS, START_SECONDS, STOP_SECONDS = 0.1, 90.0, 30.0
+REDIS_PORT = 6379
 _HOST = re.compile(r"(?<![\w.-])(?:[a-z]+(?=:\d)|0\.0\.0\.0|127\.0\.0\.1)(?![\w.-])")
 
 
@@ -94,6 +95,17 @@ class LocalCompose:
         with (self._folder / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(command, env=there, cwd=self._folder, stdout=log, stderr=log)
 
+    async def listens(self, name: str) -> bool:
+        """Whether there is anything that a health check could find: one is a process that takes a core from those that
+        are starting."""
+        port = re.search(r":(\d+)$", self.services[name].health[-1])
+        try:
+            _, writer = await asyncio.open_connection(self.addresses[name], int(port[1]) if port else REDIS_PORT)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
     def is_healthy(self, name: str) -> bool:
         """What its health check says now."""
         status = self.processes[name].poll()
@@ -137,7 +149,8 @@ async def bring_up(local: LocalCompose) -> None:
         for other in local.services[name].after:
             await healthy[other].wait()
         local.start(name)
-        while not await asyncio.to_thread(local.is_healthy, name):  # noqa: ASYNC110 - of another process
+        while not (await local.listens(name) and await asyncio.to_thread(local.is_healthy, name)):
+            assert local.processes[name].poll() is None, f"{name} has ended: {local.log(name)}"
             await asyncio.sleep(LOOK_SECONDS)
         healthy[name].set()
 
@@ -148,7 +161,18 @@ async def bring_up(local: LocalCompose) -> None:
 
 async def bring_down(local: LocalCompose) -> None:
     """Asks every service to end, those that others depend on last; each has to do so with status 0."""
-    for name, process in reversed(local.processes.items()):
+    ended = {name: asyncio.Event() for name in local.services}
+
+    async def end(name: str) -> None:
+        for other, service in local.services.items():
+            if name in service.after:
+                await ended[other].wait()
+        process = local.processes[name]
         process.send_signal(signal.SIGTERM)
         status = await asyncio.to_thread(process.wait, STOP_SECONDS)
         assert status == 0, f"{name} ended with status {status}: {local.log(name)}"
+        ended[name].set()
+
+    async with asyncio.TaskGroup() as ending:
+        for name in local.processes:
+            ending.create_task(end(name))

@@ -10,36 +10,28 @@ from tokenizers import Tokenizer
 
 from paceline.bench.prompts import CODE_PROMPTS
 from paceline.client import GatewayClient
-from paceline.cluster.local import LocalCluster
-from paceline.embedded import TARGET, pair_topology
+from paceline.embedded import TARGET
 from paceline.messages import Generate
-from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from tests.compare import assert_same_text
 from tests.docker.compose import COMPOSE, LocalCompose, bring_down, bring_up, local_compose, read_compose
 from tests.docker.dockerfile import DOCKERFILES, ROOT
+from tests.local_fleet import target_alone
 
 SAMPLING = SamplingParameters(max_tokens=64, temperature=0.8)
 SEED = 2026
-
-
-async def demo_text(address: str, mode: Mode) -> list[int]:
-    asked = Generate(text=CODE_PROMPTS[0], sampling=SAMPLING, speculation=SpeculationParameters(mode), seed=SEED)
-    async with GatewayClient(address) as client:
-        return [token_id async for chunk in client.generate(asked) for token_id in chunk.token_ids]
+DEMO = Generate(text=CODE_PROMPTS[0], sampling=SAMPLING, seed=SEED)
 
 
 async def test_command_lines_and_health_checks_of_the_file_serve_the_demo_text(tmp_path: Path) -> None:
     with local_compose(LocalCompose(read_compose(), tmp_path)) as local:
         await bring_up(local)
-        gateway = f"{local.addresses['gateway']}:50051"
-        text = await demo_text(gateway, Mode.OVERLAPPED)
-        async with GatewayClient(gateway) as client:
+        async with GatewayClient(f"{local.addresses['gateway']}:50051") as client:
+            text = [token_id async for chunk in client.generate(DEMO) for token_id in chunk.token_ids]
             workers = {worker.worker_id: worker.healthy for worker in await client.workers()}
         await bring_down(local)
     assert workers == {"verifier": True, "draft": True, "ngram": True}
-    async with LocalCluster(pair_topology(draft=None)) as cluster:
-        expected = await demo_text(cluster.gateway_address, Mode.OFF)
+    expected = await target_alone(DEMO)
     assert len(expected) > 8
     prompt = Tokenizer.from_file(str(TARGET / "tokenizer.json")).encode(CODE_PROMPTS[0]).ids
     assert_same_text(TARGET, prompt, text, expected, SAMPLING, SEED)

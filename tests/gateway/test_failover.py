@@ -121,6 +121,26 @@ async def test_the_text_goes_on_as_if_nothing_had_happened(fleet: Fleet, kind: s
     )  # fmt: skip
 
 
+async def test_a_timeline_goes_on_where_the_session_does(fleet: Fleet) -> None:
+    """Both verifiers' steps in one, each after its own placing, and together they say the text."""
+    watched = SpeculationParameters(mode=Mode.LOCKSTEP, events=True)
+    chunks = await read(fleet, replace(asked(SAMPLED), speculation=watched), end_after=12)
+    done = chunks[-1].completion
+    assert done is not None
+    (answer,) = (await fleet.client.timeline(done.trace_id))["answers"]
+    events = answer["events"]
+    placed = [event for event in events if event["type"] == "placed"]
+    assert [event["epoch"] for event in placed] == [1, 2]
+    assert answer["started"] <= placed[0]["opened"] < placed[1]["opened"]
+    assert [event["name"] for event in events if event.get("role") == "gateway"] == ["tokenize", "queue"]
+    assert any(event["type"] == "step" for event in events[events.index(placed[1]) :])
+    steps = [event for event in events if event["type"] == "step"]
+    assert [token_id for step in steps for token_id in step["token_ids"]] == said(chunks)[1]
+    first, again = (index for index, event in enumerate(events) if event["type"] == "placed")
+    last = max(event["decided"] for event in events[first:again] if event["type"] == "step")
+    assert placed[0]["opened"] + last <= placed[1]["opened"] + 1e-3
+
+
 async def test_drafters_go_on_at_the_next_verifier(fleet: Fleet) -> None:
     sampling = replace(GREEDY, max_tokens=200)
     chunks = await read(fleet, asked(sampling), end_after=10)

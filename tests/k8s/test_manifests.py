@@ -10,15 +10,17 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+import yaml
 
 from drafter_service.config import DrafterConfig
 from gateway.config import GatewayConfig
-from paceline.cluster.kubernetes.accelerators import GPU, PRODUCT
+from paceline.cluster.kubernetes.accelerators import GKE_ACCELERATOR, GPU, PRODUCT
 from paceline.embedded import TARGET
 from paceline.settings import resolve
 from tests.k8s.manifests import (
     K8S,
     NAMESPACE,
+    ROOT,
     Manifests,
     Object,
     build,
@@ -28,10 +30,12 @@ from tests.k8s.manifests import (
     port_of,
 )
 from tests.k8s.pods import Cluster
+from tests.k8s.test_network import matches
 from verifier_service.config import VerifierConfig
 
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
-CUSTOM = {"PodMonitor": Path(__file__).parent / "schemas" / "podmonitor.json"}
+SCHEMAS = Path(__file__).parent / "schemas"
+CUSTOM = {"PodMonitor": SCHEMAS / "podmonitor.json", "PrometheusRule": SCHEMAS / "prometheusrule.json"}
 CLUSTER_WIDE = ("Namespace",)
 CONFIGS: dict[str, type[Any]] = {"gateway": GatewayConfig, "verifier": VerifierConfig, "drafter": DrafterConfig}
 
@@ -56,8 +60,11 @@ def test_each_selector_means_one_workload(manifests: Manifests) -> None:
         assert manifests.selected(workload["spec"]["selector"]["matchLabels"]) == [workload]
     for each in manifests.of_kind("Service"):
         assert len(manifests.selected(each["spec"]["selector"])) == 1, each["metadata"]["name"]
-    for each in manifests.of_kind("PodDisruptionBudget", "PodMonitor"):
+    for each in manifests.of_kind("PodDisruptionBudget"):
         assert len(manifests.selected(each["spec"]["selector"]["matchLabels"])) == 1, each["metadata"]["name"]
+    for each in manifests.of_kind("PodMonitor"):  # one for all pools of a kind
+        chosen = manifests.selected(each["spec"]["selector"]["matchLabels"])
+        assert {component_of(workload) for workload in chosen} == {each["metadata"]["name"]}
     for workload in manifests.workloads:
         for spread in pod_of(workload).get("topologySpreadConstraints", []):
             assert manifests.selected(spread["labelSelector"]["matchLabels"]) == [workload]
@@ -83,9 +90,9 @@ def test_services_lead_to_named_ports(manifests: Manifests) -> None:
         assert service["spec"]["clusterIP"] == "None"
         assert manifests.selected(service["spec"]["selector"]) == [workload]
     for monitor in manifests.of_kind("PodMonitor"):
-        (workload,) = manifests.selected(monitor["spec"]["selector"]["matchLabels"])
-        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
-            assert port_of(pod_of(workload)["containers"][0], endpoint["port"])
+        for workload in manifests.selected(monitor["spec"]["selector"]["matchLabels"]):
+            for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+                assert port_of(pod_of(workload)["containers"][0], endpoint["port"])
 
 
 def test_the_base_needs_no_overlay_for_that() -> None:
@@ -116,17 +123,60 @@ def test_versions_stand_in_one_place() -> None:
             assert ":" not in image, file
 
 
+def test_a_laptop_has_the_same_redis() -> None:
+    compose = (ROOT / "docker" / "compose.yaml").read_text()
+    (container,) = pod_of(build(K8S / "base").named("StatefulSet", "redis"))["containers"]
+    assert f"${{REDIS_IMAGE:-{container['image']}}}" in compose
+
+
 def test_everything_has_its_share_and_no_more(manifests: Manifests) -> None:
     for workload, container in manifests.containers():
         resources, pod = container["resources"], pod_of(workload)
         assert {"cpu", "memory"} <= resources["requests"].keys()
         assert "memory" in resources["limits"]
-        assert (manifests.settings(workload).get("device") == "cuda") is (resources["limits"].get(GPU) == 1)
-        if GPU in resources["limits"]:
-            assert GPU in [toleration["key"] for toleration in pod["tolerations"]]
+        has_gpu = manifests.settings(workload).get("device") == "cuda"
+        assert resources["limits"].get(GPU, 0) == int(has_gpu)
+        tolerated = [toleration["key"] for toleration in pod.get("tolerations", [])]
+        assert (GPU in tolerated) is has_gpu, "others have no business on such nodes"
+        if has_gpu:
             required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-            assert required["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] == PRODUCT
+            terms = [term["matchExpressions"] for term in required["nodeSelectorTerms"]]
+            assert [expression["key"] for (expression,) in terms] == [PRODUCT, GKE_ACCELERATOR]
             assert container["image"].endswith("-gpu")
+
+
+def test_drafters_draft_for_the_models_that_are_served(manifests: Manifests) -> None:
+    served = {manifests.settings(each)["model"] for each in manifests.workloads if component_of(each) == "verifier"}
+    for each in manifests.workloads:
+        if component_of(each) == "drafter":
+            models = manifests.settings(each)["models"]
+            assert models
+            assert set(models) <= served
+
+
+@pytest.mark.parametrize("name", ["local-cpu", "l4-drafters-h100-verifier"])
+def test_drafters_draft_for_the_models_that_name_them(name: str) -> None:
+    """As the topology beside the overlay says, read by nobody else."""
+    topology = yaml.safe_load((K8S / "overlays" / name / "topology.yaml").read_text())
+    wanted = {
+        f"drafter-{pool}": [model["id"] for model in topology["models"] if pool in model["drafters"]]
+        for pool in topology["drafters"]
+    }
+    manifests = build(K8S / "overlays" / name)
+    drafters = [each for each in manifests.workloads if component_of(each) == "drafter"]
+    assert {each["metadata"]["name"]: manifests.settings(each)["models"] for each in drafters} == wanted
+
+
+def test_drafters_are_drawn_to_the_zones_of_verifiers(manifests: Manifests) -> None:
+    verifiers = {each["metadata"]["name"] for each in manifests.workloads if component_of(each) == "verifier"}
+    for workload in manifests.workloads:
+        if component_of(workload) != "drafter":
+            continue
+        (drawn,) = pod_of(workload)["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        term = drawn["podAffinityTerm"]
+        assert term["topologyKey"] == "topology.kubernetes.io/zone"
+        near = [each for each in manifests.workloads if matches(term["labelSelector"], labels_of(each))]
+        assert {each["metadata"]["name"] for each in near} == verifiers
 
 
 def test_everything_is_confined(manifests: Manifests) -> None:
@@ -135,6 +185,9 @@ def test_everything_is_confined(manifests: Manifests) -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["securityContext"].get("fsGroupChangePolicy") == (
+            None if component_of(workload) == "gateway" else "OnRootMismatch"
+        ), "what is on a volume is many files"
         assert pod["automountServiceAccountToken"] is False
         assert pod["enableServiceLinks"] is False
         assert security["readOnlyRootFilesystem"] is True
@@ -205,7 +258,11 @@ def test_spot_is_the_same_fleet_elsewhere() -> None:
             assert before == after
             continue
         pod = pod_of(after)
-        assert any("spot" in toleration["key"] for toleration in pod["tolerations"])
+        kept = pod_of(before).get("tolerations", [])
+        assert pod["tolerations"][: len(kept)] == kept
+        added = pod["tolerations"][len(kept) :]
+        assert added
+        assert all(re.search("spot|karpenter|scalesetpriority", toleration["key"]) for toleration in added)
         required = "requiredDuringSchedulingIgnoredDuringExecution"
         affinity = pod_of(before).get("affinity", {}).get("nodeAffinity", {})
         assert pod["affinity"]["nodeAffinity"].get(required) == affinity.get(required)

@@ -13,7 +13,7 @@ import pytest
 from tests.k8s.manifests import NAMESPACE, Labels, Manifests, Object, component_of, labels_of
 
 GATEWAY_GRPC, GATEWAY_HTTP, VERIFIER, DRAFTER = 50051, 8000, 50052, 50053
-REDIS, COLLECTOR, DNS, HTTPS, SSH = 6379, 4317, 53, 443, 22
+REDIS, COLLECTOR, METRICS, DNS, HTTPS, SSH = 6379, 4317, 9464, 53, 443, 22
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def needed(manifests: Manifests) -> set[tuple[str, str, int]]:
         of.setdefault(component_of(workload), []).append(workload["metadata"]["name"])
     workers = [*of["gateway"], *of["verifier"], *of["drafter"]]
     downloading = [each["metadata"]["name"] for each in manifests.workloads if "paceline/models" in labels_of(each)]
-    monitored = {("prometheus", "gateway", GATEWAY_HTTP)} if manifests.of_kind("PodMonitor") else set()
+    scraped = [("gateway", GATEWAY_HTTP), *((name, METRICS) for name in of["verifier"] + of["drafter"])]
+    monitored = {("prometheus", *each) for each in scraped} if manifests.of_kind("PodMonitor") else set()
     return {
         ("client", "gateway", GATEWAY_GRPC),
         ("client", "gateway", GATEWAY_HTTP),

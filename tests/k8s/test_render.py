@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,8 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from paceline.cluster.kubernetes.overlay import HEADER, Rendering, render, source_from, write
+from paceline.cli.render import render as render_command
+from paceline.cluster.kubernetes.accelerators import GPU
+from paceline.cluster.kubernetes.overlay import HEADER, Files, Rendering, render, source_from, write
 from paceline.cluster.topology import parse_topology, read_topology
 from paceline.speculation.fields import FieldError
 from tests.k8s.conftest import many_pools
@@ -78,6 +83,16 @@ def test_models_on_the_volume_bring_the_volume(rendered: Path) -> None:
             assert {"name": "models", "persistentVolumeClaim": {"claimName": "models"}} in pod_of(workload)["volumes"]
 
 
+def test_what_a_pool_asks_for_is_what_its_pods_ask_for(tmp_path: Path) -> None:
+    wide = {"kind": "model", "model": "a/b", "device": "cuda", "gpus": 2, "cpus": 6}
+    data = {**MINIMAL, "verifiers": {"big": {"cpus": 0.5}}, "drafters": {"small": wide}}
+    write(render(parse_topology(data), Rendering(source_from(tmp_path, K8S, []), "paceline:1")), tmp_path)
+    asked = {each["metadata"]["name"]: pod_of(each)["containers"][0]["resources"] for each in build(tmp_path).workloads}
+    assert asked["verifier-big"]["requests"] == {"cpu": "0.5", "memory": "2Gi"}
+    assert asked["drafter-small"]["requests"]["cpu"] == "6"
+    assert asked["drafter-small"]["limits"][GPU] == 2
+
+
 def test_new_settings_start_new_pods(tmp_path: Path) -> None:
     """The name of a pool's ConfigMap, which the pods refer to, comes from what it says."""
     names = []
@@ -109,6 +124,11 @@ def test_the_same_topology_is_the_same_text() -> None:
             "verifiers.big.accelerator = 'Z9': expected one of T4, L4",
         ),
         ({"drafters": {"small": {"kind": "suffix"}}}, "drafters.small.tokenizer = '': expected the target's"),
+        ({"verifiers": {"big": {"cpus": 0.0}}}, "verifiers.big.cpus = 0.0: expected more than 0"),
+        (
+            {"drafters": {"small": {"kind": "model", "model": "a/b", "device": "cuda", "gpus": 0.5}}},
+            "drafters.small.gpus = 0.5: expected a whole number",
+        ),
         (
             {"drafters": {"small": {"kind": "suffix", "tokenizer": "a/b", "snapshot": "/models/s"}}},
             "drafters.small.snapshot = '/models/s': expected none",
@@ -172,7 +192,7 @@ def test_every_refusal_is_said_at_once() -> None:
     assert [error.field for error in caught.value.errors] == ["gateway.grpc", "gateway.http", "tls"]
 
 
-@pytest.mark.parametrize("image", ["paceline", "paceline:", ":1", "registry:5000/paceline"])
+@pytest.mark.parametrize("image", ["paceline", "paceline:", ":1", "registry:5000/paceline", "a b:1", "a:1 2", "A:1"])
 def test_images_have_a_tag(image: str) -> None:
     with pytest.raises(FieldError, match=r"expected PREFIX:TAG"):
         replace(PLAIN, image=image)
@@ -203,6 +223,52 @@ def test_what_an_earlier_topology_has_left_goes(tmp_path: Path) -> None:
     assert not (tmp_path / "verifier-big-one").exists()
 
 
+def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        write(render(many_pools(), PLAIN), tmp_path)
+        assert texts_in(tmp_path) == as_texts(render(many_pools(), PLAIN))
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_who_is_interrupted_can_do_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """And what is there meanwhile refers to nothing that is not."""
+    write(render(many_pools(), PLAIN), tmp_path)
+    files, replace_file, calls = render(parse_topology(MINIMAL), PLAIN), Path.replace, itertools.count(1)
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if next(calls) == at:
+            raise KeyboardInterrupt
+        return replace_file(self, target)
+
+    with monkeypatch.context() as there:
+        there.setattr(Path, "replace", interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            write(files, tmp_path)
+    named = yaml.safe_load((tmp_path / "kustomization.yaml").read_text())["resources"]
+    assert all((tmp_path / name).is_dir() for name in named if not name.startswith(".."))
+    write(files, tmp_path)
+    assert texts_in(tmp_path) == as_texts(files)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/nowhere", "full"])
+def test_where_nothing_can_be_written_is_said_in_a_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full" / "kustomization.yaml").mkdir(parents=True)
+    with pytest.raises(FieldError, match=r"^out = ") as caught:
+        write(render(parse_topology(MINIMAL), PLAIN), tmp_path / place)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def texts_in(directory: Path) -> dict[str, str]:
+    found = (file for file in directory.rglob("*") if file.is_file())
+    return {file.relative_to(directory).as_posix(): file.read_text() for file in found}
+
+
+def as_texts(files: Files) -> dict[str, str]:
+    return {str(path): text for path, text in files.items()}
+
+
 def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "topology.yaml").write_text(yaml.safe_dump(MINIMAL))
     command = [sys.executable, "-m", "paceline.cli.main", "render", "kubernetes", str(tmp_path / "topology.yaml")]
@@ -210,9 +276,46 @@ def test_the_command(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert build(tmp_path / "out").workloads
-    failed = subprocess.run([*command, "--with", "magic"], capture_output=True, text=True, check=False)
-    assert failed.returncode == 2
-    assert (
-        "with = 'magic': expected one of api-keys, external-redis, model-cache, monitoring, spot-drafters"
-        in failed.stderr
-    )
+
+
+@pytest.mark.parametrize(
+    ("text", "changed", "says"),
+    [
+        (None, [], "topology = 'topology.yaml': expected a file"),
+        ("a: [1", [], "topology = 'topology.yaml': expected YAML ("),
+        ("\0", [], "topology = 'topology.yaml': expected YAML ("),
+        ("", [], "topology = None: expected a mapping"),
+        ("surprise: 1", [], "surprise = 1: expected one of the keys models, verifiers"),
+        ("", ["-o", "topology.yaml"], "out = 'topology.yaml': expected a folder that can be written to (File exists)"),
+        ("", ["--source", "elsewhere"], "source = 'elsewhere': expected the folder k8s of Paceline's source"),
+        ("", ["--image", "paceline"], "image = 'paceline': expected PREFIX:TAG"),
+        (
+            "", ["--with", "magic"],
+            "with = 'magic': expected one of api-keys, external-redis, model-cache, monitoring, spot-drafters",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_command_cannot_do_is_said_in_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, changed: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("topology.yaml").write_text(yaml.safe_dump(MINIMAL) if changed else text)
+    command = ["kubernetes", "topology.yaml", "-o", "out", "--source", str(K8S), *changed]
+    done = CliRunner().invoke(render_command, command)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[0].startswith(f"paceline: {says}")
+    assert all(line.startswith("paceline: ") for line in done.stderr.splitlines())
+    assert not Path("out").exists()
+
+
+def test_ctrl_c_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "topology.yaml").write_text(yaml.safe_dump(MINIMAL))
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("paceline.cluster.kubernetes.overlay.write", interrupted)
+    command = ["kubernetes", str(tmp_path / "topology.yaml"), "-o", str(tmp_path / "out"), "--source", str(K8S)]
+    done = CliRunner().invoke(render_command, command)
+    assert (done.exit_code, done.output) == (130, "")

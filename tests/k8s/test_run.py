@@ -7,25 +7,27 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from tokenizers import Tokenizer
 
 from paceline.client import GatewayClient
-from paceline.cluster.local import LocalCluster
-from paceline.cluster.topology import read_topology
+from paceline.embedded import TARGET
 from paceline.messages import Completion, Generate
 from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from tests.compare import assert_same_text
 from tests.k8s.manifests import K8S, build
 from tests.k8s.pods import Cluster
+from tests.local_fleet import target_alone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OVERLAY = K8S / "overlays" / "local-cpu"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS, SEED = 20.0, 7
 ASKED = Generate(
     text="def read_lines(path):",
     sampling=SamplingParameters(max_tokens=64, temperature=0.8),
     speculation=SpeculationParameters(Mode.LOCKSTEP),
-    seed=7,
+    seed=SEED,
 )
 
 
@@ -44,11 +46,11 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
             pod.kill()
 
 
-async def say(address: str) -> tuple[str, Completion]:
+async def say(address: str) -> tuple[list[int], Completion]:
     async with GatewayClient(address) as client:
         chunks = [chunk async for chunk in client.generate(ASKED)]
     assert chunks[-1].completion is not None
-    return "".join(chunk.text for chunk in chunks), chunks[-1].completion
+    return [token_id for chunk in chunks for token_id in chunk.token_ids], chunks[-1].completion
 
 
 async def test_workers_are_found_by_the_names_of_their_pods(cluster: Cluster) -> None:
@@ -59,16 +61,15 @@ async def test_workers_are_found_by_the_names_of_their_pods(cluster: Cluster) ->
                 await asyncio.sleep(0.1)
 
 
-async def test_the_text_is_that_of_a_local_fleet(cluster: Cluster) -> None:
+async def test_the_text_is_the_targets(cluster: Cluster) -> None:
     for _ in range(20):  # the first text may be over before a drafter has joined
         text, completion = await say(cluster.dial("gateway", "grpc"))
         assert completion.usage.completion_tokens == 64
         if completion.overlap.accepted_nodes:
             break
     assert completion.overlap.accepted_nodes > 0, "drafters had their part in it"
-    async with LocalCluster(read_topology(OVERLAY / "topology.yaml")) as local:
-        expected, _ = await say(local.gateway_address)
-    assert text == expected
+    prompt = Tokenizer.from_file(str(TARGET / "tokenizer.json")).encode(ASKED.text or "").ids
+    assert_same_text(TARGET, prompt, text, await target_alone(ASKED), ASKED.sampling, SEED)
 
 
 async def test_pods_end_in_order_after_their_hooks(cluster: Cluster) -> None:

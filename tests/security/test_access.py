@@ -66,8 +66,8 @@ def test_refusals_are_all_counted_and_logged_once_in_a_while(caplog: pytest.LogC
     refusals.note("role", "ipv4:10.0.0.8:1", "no")
     refusals.note("api_key", "ipv4:10.0.0.7:9", "no")
     assert [record.getMessage() for record in caplog.records] == [
-        "refused ipv4:10.0.0.7:0 (role): no", "refused ipv4:10.0.0.8:1 (role): no",
-        "refused ipv4:10.0.0.7:9 (api_key): no",
+        "refused peer=ipv4:10.0.0.7:0 reason=role detail=no", "refused peer=ipv4:10.0.0.8:1 reason=role detail=no",
+        "refused peer=ipv4:10.0.0.7:9 reason=api_key detail=no",
     ]  # fmt: skip
     now = QUIET_SECONDS
     refusals.note("role", "ipv4:10.0.0.7:5", "no")

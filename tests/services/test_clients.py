@@ -31,6 +31,7 @@ EXPECTED = {
     "Abort": grpc.StatusCode.NOT_FOUND,
     "ListModels": grpc.StatusCode.OK,
     "ListWorkers": grpc.StatusCode.OK,
+    "GetTimeline": grpc.StatusCode.NOT_FOUND,
 }
 
 

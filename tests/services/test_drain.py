@@ -146,7 +146,7 @@ async def gateway_process(verifier: str) -> AsyncIterator[tuple[subprocess.Popen
         async with asyncio.timeout(30):
             while not await rpc.is_serving(address):  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.05)
-        async with GatewayClient(address) as client:
+        async with GatewayClient(address, patience_seconds=0) as client:
             yield process, client
     finally:
         reservation.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -337,6 +338,42 @@ async def test_command_line(cluster: LocalCluster) -> None:
         (("", "--max-tokens", "4"), "prompt = ''"),
         (("def ", "--mode", "sideways"), "sideways"),
         (("def ", "--model", "gpt-nine"), "gpt-nine"),
+    ):
+        bad = await asyncio.to_thread(run, *arguments)
+        assert (bad.returncode, says in bad.stderr, "Traceback" in bad.stderr) == (2, True, False), bad.stderr
+
+
+async def test_timelines_on_the_command_line(cluster: LocalCluster, tmp_path: Path) -> None:
+    """One mode above the other in a page; the same answer again, for Perfetto, by its trace."""
+    page, trace, there = tmp_path / "both.html", tmp_path / "one.json", ("--gateway", cluster.gateway_address)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "paceline.cli.main", *map(str, arguments), *there]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    asked = ("generate", "def f(x):", "--max-tokens", 12, "--json", "--timeline", page, "--against", "lockstep")
+    good = await asyncio.to_thread(run, *asked)
+    assert good.stderr.endswith(f"timeline: {page}\n"), good.stderr
+    found = re.search(r'id="timeline">(.+?)</script>', page.read_text(), re.DOTALL)
+    assert found is not None
+    answers = json.loads(found[1])["answers"]
+    assert [answer["mode"] for answer in answers] == ["lockstep", "overlapped"]
+    said = [
+        [token_id for event in answer["events"] if event["type"] == "step" for token_id in event["token_ids"]]
+        for answer in answers
+    ]
+    assert said == [json.loads(good.stdout)["token_ids"]] * 2
+    assert answers[0]["seed"] == answers[1]["seed"]
+    again = await asyncio.to_thread(run, "timeline", json.loads(good.stdout)["trace_id"], "-o", trace)
+    assert again.returncode == 0, again.stderr
+    steps = [event for event in json.loads(trace.read_text())["traceEvents"] if event["name"].startswith("step of")]
+    assert [step["args"]["says"] for step in steps]
+    for arguments, says in (
+        (("generate", "def ", "--timeline", "x.txt"), "timeline = 'x.txt': expected a file that ends in .html"),
+        (("generate", "def ", "--against", "lockstep"), "against = 'lockstep': expected nothing without"),
+        (("generate", "def ", "--timeline", page, "--against", "overlapped"), "expected another mode"),
+        (("timeline", "1", "-o", tmp_path / "x.svg"), "output = "),
+        (("timeline", "1", "-o", trace), "no answer of this trace is known here"),
     ):
         bad = await asyncio.to_thread(run, *arguments)
         assert (bad.returncode, says in bad.stderr, "Traceback" in bad.stderr) == (2, True, False), bad.stderr

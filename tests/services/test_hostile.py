@@ -99,7 +99,7 @@ async def test_who_is_malformed_again_and_again_is_quarantined(
             rejected += figures["scripted"].rejected if "scripted" in figures else 0
         said, figures = await fleet.answer("scripted", "honest", asked=short)
     told = [record.message for record in caplog.records if record.name == "verifier_service.quarantine"]
-    assert [line.split(":")[0] for line in told] == ["drafter scripted sends malformed entries, quarantined for 5 s"]
+    assert [line.split(" detail=")[0] for line in told] == ["a drafter is quarantined drafter=scripted seconds=5"]
     assert sorted(figures) == ["honest"]
     assert rejected == (0 if script == "unframed" else OFFENCES)
     assert said == own

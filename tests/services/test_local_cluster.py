@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -118,6 +119,22 @@ async def test_workers_that_were_killed_come_back_in_their_places(cluster: Local
 
 async def _all_well(address: str) -> bool:
     return await healthy(address) >= {"verifier", "ngram"}
+
+
+async def test_what_the_services_log_is_json_and_says_whose_it_is(cluster: LocalCluster) -> None:
+    """gRPC's core and Redis write what they like."""
+    _, completion = await say(cluster.gateway_address)
+    for worker in cluster.workers:
+        assert worker.log is not None
+        lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
+        assert {line["worker"] for line in lines} <= {worker.name}
+        assert ("serving" in {line["event"] for line in lines}) is (worker.name != REDIS)
+        assert '{"' not in worker.last_words()
+    log = cluster.worker("gateway-0").log
+    assert log is not None
+    answered = [json.loads(line) for line in log.read_text().splitlines() if "request finished" in line]
+    assert answered[-1]["tokens"] == completion.usage.completion_tokens
+    assert answered[-1].keys() >= {"request", "session", "epoch", "trace_id", "model", "mode", "finish_reason"}
 
 
 async def test_without_redis_a_fleet_serves_on_and_a_gateway_starts(cluster: LocalCluster) -> None:

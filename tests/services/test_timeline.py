@@ -5,16 +5,27 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drafter_service.drafters.model import ModelDrafter
 from drafter_service.drafters.ngram import NgramDrafter
+from drafter_service.session import DraftSession
 from paceline import wire
-from paceline.messages import DraftingEvent, NodesArrived, OverlapStatistics, SessionEvent, StepDecided
+from paceline.messages import (
+    DraftingEvent,
+    NodesArrived,
+    OverlapStatistics,
+    PhaseEnded,
+    SessionEvent,
+    SessionPlaced,
+    StepDecided,
+)
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from tests.drafter_service.growing import session_of
 from tests.in_process import InProcess, load, make_drafter
 
 PROMPT = [1, 2, 3, 1, 2]
@@ -67,6 +78,8 @@ def test_accepted_nodes_carry_the_tokens_that_were_emitted(run: Run) -> None:
                 assert parent_id == 0 or known[parent_id][2] == position - 1
                 assert log_score <= 0
             continue
+        if not isinstance(event, StepDecided):
+            continue
         assert set(event.accepted_ids) <= set(event.verified_ids) <= known.keys()
         assert [known[node_id][1] for node_id in event.accepted_ids] == list(event.token_ids[:-1])
         assert [known[node_id][2] for node_id in event.accepted_ids] == [
@@ -87,6 +100,8 @@ def test_who_guessed_what_adds_up_to_the_statistics(run: Run) -> None:
             for node_id in event.node_ids:
                 proposers.setdefault(node_id, set()).add(event.drafter_id)
             continue
+        if not isinstance(event, StepDecided):
+            continue
         for node_id in event.verified_ids:
             verified.update(proposers[node_id])
         for node_id in event.accepted_ids:
@@ -95,3 +110,39 @@ def test_who_guessed_what_adds_up_to_the_statistics(run: Run) -> None:
     assert {d.drafter_id: (d.verified, d.accepted) for d in overlap.drafters} == {
         d.drafter_id: (verified[d.drafter_id], accepted[d.drafter_id]) for d in overlap.drafters
     }
+
+
+def test_a_record_begins_where_the_session_was_placed_and_waited(run: Run) -> None:
+    """Then come waiting, the prompt, and steps that follow on one another."""
+    events, _, _ = run
+    assert isinstance(events[0], SessionPlaced)
+    assert events[0].epoch == 1
+    phases = [event for event in events if isinstance(event, PhaseEnded)]
+    assert [(phase.name, phase.role) for phase in phases] == [("queue", "verifier"), ("prefill", "verifier")]
+    queue, prefill = phases
+    assert 0 <= queue.started <= queue.ended <= prefill.started <= prefill.ended
+    assert prefill.tokens == len(PROMPT) - 1
+
+
+def test_nodes_say_when_they_were_grown_and_sent(run: Run) -> None:
+    """By the drafter's clock, one after the other."""
+    events, _, _ = run
+    arrivals = [event for event in events if isinstance(event, NodesArrived)]
+    assert all(0 < event.grown_from <= event.sent_at for event in arrivals)
+    for drafter in {event.drafter_id for event in arrivals}:
+        sent = [event.sent_at for event in arrivals if event.drafter_id == drafter]
+        assert sent == sorted(sent)
+
+
+def test_a_growth_begins_where_the_first_of_its_nodes_does() -> None:
+    """Not with those before it that came to nothing."""
+    attached = session_of(PROMPT)
+    session = DraftSession(replace(attached.attach, speculation=SpeculationParameters(events=True)), 0, 1 << 20)
+    session.about_to_grow(1.0)
+    session.about_to_grow(2.0)
+    session.add(session.tree.root, 7, -1.0)
+    session.about_to_grow(3.0)
+    growth = session.take_growth(5.0)
+    assert growth is not None
+    assert growth.sent - growth.started == pytest.approx(3.0)
+    assert session.take_growth(6.0) is None

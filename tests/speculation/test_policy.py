@@ -104,7 +104,7 @@ def test_an_unknown_drafter_is_doubted_once_for_a_path() -> None:
 def test_what_is_known_of_a_drafter_outweighs_what_it_says_of_its_path() -> None:
     liar = Calibration()
     for _ in range(100):
-        liar.add(expected=2.0, accepted=0.0)
+        liar.add(expected=2.0, accepted=0.0, tested=4)
     assert math.exp(liar.trust(3, 2.7)) < 0.1
 
 
@@ -112,10 +112,12 @@ def test_calibration_believes_what_has_come_true() -> None:
     honest, liar = Calibration(), Calibration()
     assert honest.factor == 0.5
     for _ in range(100):
-        honest.add(expected=2.0, accepted=2.0)
-        liar.add(expected=2.0, accepted=0.0)
+        honest.add(expected=2.0, accepted=2.0, tested=4)
+        liar.add(expected=2.0, accepted=0.0, tested=4)
     assert honest.factor == pytest.approx(1.0, abs=0.05)
     assert liar.factor == pytest.approx(0.0, abs=0.05)
+    assert honest.error == pytest.approx(0.0, abs=0.02)
+    assert liar.error == pytest.approx(0.5, abs=0.02), "each of four nodes was said to be accepted by one half"
 
 
 def test_moving_average_starts_at_its_first_value() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 from paceline.errors import FailedPrecondition, FieldError, PacelineError
+from paceline.logs import get_logger
 from paceline.messages import ModelInfo, TokenizerFiles
 from paceline.speculation.grammar import Grammar
 from paceline.speculation.sampling import SamplingParameters
@@ -17,7 +18,7 @@ from verifier_service.grammar import pushdown
 from verifier_service.grammar.backend import Backend, Compiled, GrammarFailed
 from verifier_service.grammar.matcher import Matcher
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 CACHED = 128
 """Compiled grammars that are kept."""
 COMPILE_SECONDS = 2.0
@@ -62,7 +63,7 @@ class GrammarCompiler:
 
         ``sampling.grammar`` has passed ``check``.
         """
-        self._threads.submit(self._start, sampling, token_ids, started)
+        self._threads.submit(copy_context().run, self._start, sampling, token_ids, started)
 
     def _start(self, sampling: SamplingParameters, token_ids: Sequence[int], started: Started) -> None:
         grammar = sampling.grammar
@@ -73,7 +74,7 @@ class GrammarCompiler:
         except FieldError as error:
             outcome = error
         except BaseException as error:  # a panic in native code, too, is this session's alone
-            logger.exception("compiling a grammar failed")
+            logger.exception("compiling a grammar has failed")
             outcome = PacelineError(f"compiling the grammar failed: {type(error).__name__}")
         started(outcome)
 

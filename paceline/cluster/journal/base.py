@@ -67,6 +67,16 @@ class JournalAway(Unavailable):
 class Journal(Protocol):
     """Bounded in time and size. ``append`` never raises and never waits long; the others raise ``JournalAway``."""
 
+    @property
+    def away(self) -> bool:
+        """Whether it is known to be."""
+        ...
+
+    @property
+    def outages(self) -> int:
+        """How often it went away."""
+        ...
+
     async def create(self, session: JournaledSession, idempotency_key: str = "") -> Kept:
         """Keeps a new session with its opening's epoch, unless its caller has used the key for another one."""
         ...

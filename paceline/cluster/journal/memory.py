@@ -34,6 +34,8 @@ class _Known:
 class MemoryJournal:
     """Never away; bounded by tokens and by time."""
 
+    away, outages = False, 0
+
     def __init__(
         self,
         kept_seconds: float = KEPT_SECONDS,

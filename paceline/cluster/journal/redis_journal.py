@@ -7,9 +7,9 @@ gateway one round trip per step, not one per session.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Sequence
+from contextvars import Context
 from typing import Any, TypeVar, cast
 
 from redis.exceptions import RedisError
@@ -28,6 +28,7 @@ from paceline.cluster.journal.base import (
 )
 from paceline.cluster.redis_client import Contact, connect, stop
 from paceline.errors import FieldError
+from paceline.logs import get_logger
 from paceline.messages import JournaledSession
 
 REPLY_SECONDS = 0.5
@@ -38,7 +39,7 @@ BATCH = 256
 """Records in one command, at most."""
 SESSION, EVENTS, NAME = "paceline:session:{}", "paceline:session:{}:events", "paceline:idempotency:{}"
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _OUTCOMES = {scripts.KEPT: Outcome.KEPT, scripts.TAKEN: Outcome.TAKEN, scripts.LOST: Outcome.LOST}
 _Waiting = tuple[Record, "asyncio.Future[Outcome]"]
@@ -58,6 +59,7 @@ class RedisJournal:
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
+        self.outages = 0
 
     @property
     def away(self) -> bool:
@@ -87,7 +89,7 @@ class RedisJournal:
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((record, outcome))
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write())
+            self._writer = asyncio.create_task(self._write(), context=Context())  # for all sessions, not for one
         return await outcome
 
     async def read(self, session_id: str) -> Entry | None:
@@ -108,7 +110,7 @@ class RedisJournal:
             except JournalAway:
                 outcomes = [Outcome.LOST] * len(batch)
             except Exception:
-                logger.exception("unexpected failure in appending %d records", len(batch))
+                logger.exception("unexpected failure in appending", records=len(batch))
                 outcomes = [Outcome.LOST] * len(batch)
             for (_, waiter), outcome in zip(batch, outcomes, strict=True):
                 if not waiter.done():
@@ -137,6 +139,8 @@ class RedisJournal:
     def _lost(self, error: Exception) -> None:
         self._contact.lost(error)
         if self._probe is None:
+            self._probe = asyncio.create_task(self._look_again(), context=Context())
+            self.outages += 1
             self._probe = asyncio.create_task(self._look_again())
 
     async def _look_again(self) -> None:

@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 PRODUCT = "nvidia.com/gpu.product"
 """The label that NVIDIA's feature discovery gives to nodes."""
+GKE_ACCELERATOR = "cloud.google.com/gke-accelerator"
+"""The label that Google's clusters give to nodes, with or without that."""
 GPU = "nvidia.com/gpu"
 """The resource that a container asks for, and the taint that keeps others off such nodes."""
-PRODUCTS = {
-    "T4": ("Tesla-T4",),
-    "L4": ("NVIDIA-L4",),
-    "L40S": ("NVIDIA-L40S",),
-    "A10": ("NVIDIA-A10", "NVIDIA-A10G"),
-    "A100": ("NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-PCIE-40GB", "NVIDIA-A100-80GB-PCIe"),
-    "H100": ("NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-PCIe", "NVIDIA-H100-NVL"),
-    "H200": ("NVIDIA-H200", "NVIDIA-H200-NVL"),
-    "B200": ("NVIDIA-B200",),
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What nodes with an accelerator may be labelled."""
+
+    products: tuple[str, ...]
+    gke: tuple[str, ...] = ()
+
+
+KNOWN = {
+    "T4": Labels(("Tesla-T4",), ("nvidia-tesla-t4",)),
+    "L4": Labels(("NVIDIA-L4",), ("nvidia-l4",)),
+    "L40S": Labels(("NVIDIA-L40S",)),
+    "A10": Labels(("NVIDIA-A10", "NVIDIA-A10G")),
+    "A100": Labels(
+        ("NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-PCIE-40GB", "NVIDIA-A100-80GB-PCIe"),
+        ("nvidia-tesla-a100", "nvidia-a100-80gb"),
+    ),
+    "H100": Labels(
+        ("NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-PCIe", "NVIDIA-H100-NVL"),
+        ("nvidia-h100-80gb", "nvidia-h100-mega-80gb"),
+    ),
+    "H200": Labels(("NVIDIA-H200", "NVIDIA-H200-NVL"), ("nvidia-h200-141gb",)),
+    "B200": Labels(("NVIDIA-B200",), ("nvidia-b200",)),
 }
-"""What nodes with an accelerator may be labelled."""
 
 
-def products(accelerator: str) -> tuple[str, ...]:
-    """Labels of nodes that have it: by its common name, or the label itself; none: unknown."""
-    return PRODUCTS.get(accelerator, (accelerator,) if "-" in accelerator else ())
+def labels(accelerator: str) -> Labels | None:
+    """Of nodes that have it: by its common name, or by the product's label itself; None: unknown."""
+    return KNOWN.get(accelerator) or (Labels((accelerator,)) if "-" in accelerator else None)
 
 
 def placement(accelerator: str) -> dict[str, Any]:
     """What a pod needs to run beside a GPU, of this kind if one is named."""
     tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
-    if not accelerator:
+    there = labels(accelerator)
+    if there is None:
         return {"tolerations": tolerations}
-    wanted = [{"key": PRODUCT, "operator": "In", "values": list(products(accelerator))}]
-    terms = {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    wanted = ((PRODUCT, there.products), (GKE_ACCELERATOR, there.gke))
+    terms = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": list(values)}]}
+        for key, values in wanted
+        if values
+    ]  # one of them is enough
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
     return {"affinity": affinity, "tolerations": tolerations}

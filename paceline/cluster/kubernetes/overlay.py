@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,14 +15,17 @@ from paceline.cluster.announcing import DRAFTER, VERIFIER
 from paceline.cluster.kubernetes import outside
 from paceline.cluster.kubernetes.pools import Workload, workloads
 from paceline.cluster.kubernetes.refusals import check_renderable
-from paceline.cluster.topology import EMBEDDED, GatewayPool, Topology
-from paceline.speculation.fields import every_error, require
+from paceline.cluster.topology import EMBEDDED, Topology
+from paceline.settings.flags import variable
+from paceline.speculation.fields import FieldError, every_error, require
 
 HEADER = "# Written by 'paceline render kubernetes' from a topology; what is changed here is lost the next time.\n"
 KUSTOMIZATION, GATEWAY_PATCH = "kustomization.yaml", "gateway.yaml"
 REDIS_URL, REDIS_POLICY = "redis-url.yaml", "redis-policy.yaml"
 PLACES = ("*.yaml", f"{VERIFIER}-*/*.yaml", f"{DRAFTER}-*/*.yaml")
 """Where an overlay has files."""
+IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*:\w[\w.-]{0,100}", re.ASCII)
+"""As engines for containers take it, with room for what is put behind the tag."""
 API_KEYS, MODEL_CACHE = "api-keys", "model-cache"
 LEAST_CEILING, CEILING_FACTOR = 8, 4
 """The autoscaler may have so many gateways at least, and so many for each that the topology has."""
@@ -43,9 +47,7 @@ class Rendering:
     """Of ``k8s/components``, beside those that the topology asks for."""
 
     def __post_init__(self) -> None:
-        name, _, tag = self.image.rpartition(":")
-        right = bool(name and tag) and "/" not in tag
-        require(right, "image", self.image, "PREFIX:TAG, as registry.example/paceline:1.0")
+        require(bool(IMAGE.fullmatch(self.image)), "image", self.image, "PREFIX:TAG, as registry.example/paceline:1.0")
 
 
 def render(topology: Topology, rendering: Rendering) -> Files:
@@ -53,7 +55,7 @@ def render(topology: Topology, rendering: Rendering) -> Files:
     topology = topology if topology.redis is not None else replace(topology, redis=EMBEDDED)  # there always is one
     check_renderable(topology)
     pools = list(workloads(topology))
-    files = {KUSTOMIZATION: _kustomization(topology, rendering, pools), GATEWAY_PATCH: _gateway(topology.gateway)}
+    files = {KUSTOMIZATION: _kustomization(topology, rendering, pools), GATEWAY_PATCH: _gateway(topology)}
     if _is_outside(topology.redis):
         files |= {REDIS_URL: outside.url_patch(topology.redis), REDIS_POLICY: outside.policy(topology.redis)}
     texts = {PurePosixPath(name): _text(data) for name, data in files.items()}
@@ -64,21 +66,44 @@ def render(topology: Topology, rendering: Rendering) -> Files:
 
 def write(files: Files, directory: Path) -> None:
     """Writes them, and removes what an earlier topology has left; raises ``FieldError`` rather than touch a file that
-    was not written so."""
+    was not written so, and where nothing can be written.
+
+    Whoever is interrupted leaves an overlay that can be built, and written again.
+    """
+    try:
+        there = _ours_in(directory)
+        with every_error() as checks:
+            for name in files:
+                foreign = (directory / name).exists() and str(name) not in there
+                expected = "no file, or one that was written by this command"
+                checks.require(not foreign, "out", str(directory / name), expected)
+        for name in sorted(files, key=PurePosixPath(KUSTOMIZATION).__eq__):  # what refers to the others is last
+            _replace(directory / name, files[name])
+        for stale in there.keys() - {str(name) for name in files}:
+            _remove(there[stale])
+    except OSError as error:
+        expected = f"a folder that can be written to ({error.strerror})"
+        raise FieldError("out", str(error.filename or directory), expected) from error
+
+
+def _ours_in(directory: Path) -> dict[str, Path]:
+    """Files that an earlier call has written, by name."""
     candidates = (file for place in PLACES for file in directory.glob(place))
-    there = {file.relative_to(directory).as_posix(): file for file in candidates if _is_ours(file)}
-    with every_error() as checks:
-        for name in files:
-            foreign = (directory / name).exists() and str(name) not in there
-            expected = "no file, or one that was written by this command"
-            checks.require(not foreign, "out", str(directory / name), expected)
-    for stale in there.keys() - {str(name) for name in files}:
-        there[stale].unlink()
-        if not any(there[stale].parent.iterdir()):
-            there[stale].parent.rmdir()
-    for name, text in files.items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_text(text, encoding="utf-8")
+    return {file.relative_to(directory).as_posix(): file for file in candidates if _is_ours(file)}
+
+
+def _replace(file: Path, text: str) -> None:
+    """At once: half a file would be taken for somebody else's the next time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(file)
+
+
+def _remove(file: Path) -> None:
+    file.unlink()
+    if not any(file.parent.iterdir()):
+        file.parent.rmdir()
 
 
 def source_from(directory: Path, source: Path, components: Sequence[str]) -> str:
@@ -127,8 +152,9 @@ def _pool(pool: Workload, rendering: Rendering) -> dict[str, str]:
     return {name: _text(data) for name, data in files.items()}
 
 
-def _gateway(pool: GatewayPool) -> list[dict[str, Any]]:
+def _gateway(topology: Topology) -> list[dict[str, Any]]:
     """Its ports are those of the Service; in the pods they are always the same."""
+    pool = topology.gateway
     ports = [
         {"name": "http", "port": pool.http, "targetPort": "http", "appProtocol": "http"},
         {"name": "grpc", "port": pool.grpc, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"},
@@ -136,9 +162,13 @@ def _gateway(pool: GatewayPool) -> list[dict[str, Any]]:
     ]
     scaler = {"minReplicas": pool.replicas, "maxReplicas": max(LEAST_CEILING, CEILING_FACTOR * pool.replicas)}
     named = {"metadata": {"name": "gateway"}}
+    told = topology.telemetry.flags(gateway=True)
+    env = [{"name": variable("gateway", name), "value": str(value)} for name, value in told.items()]
+    template = {"spec": {"containers": [{"name": "gateway", "env": env}]}}
     return [
         {"apiVersion": "v1", "kind": "Service", **named, "spec": {"ports": ports}},
         {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", **named, "spec": scaler},
+        *([{"apiVersion": "apps/v1", "kind": "Deployment", **named, "spec": {"template": template}}] if env else []),
     ]
 
 
@@ -153,7 +183,7 @@ def _head() -> dict[str, str]:
 
 
 def _is_ours(file: Path) -> bool:
-    return file.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
+    return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(HEADER)
 
 
 def _text(data: Any) -> str:

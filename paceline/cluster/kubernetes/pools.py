@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,11 @@ from paceline.cluster.kubernetes.refusals import is_downloaded, is_on_volume
 from paceline.cluster.local import FLEETS_DRAFTER_KEYS, FLEETS_VERIFIER_KEYS, set_values, verifiers_name
 from paceline.cluster.topology import MODEL_KINDS, DrafterPool, Topology, VerifierPool
 
-KINDS = {VERIFIER: "StatefulSet", DRAFTER: "Deployment"}
 GPU_RESOURCES = {
-    VERIFIER: {"requests": {"cpu": "4", "memory": "32Gi"}, "limits": {"memory": "96Gi", GPU: 1}},
-    DRAFTER: {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "16Gi", GPU: 1}},
+    VERIFIER: {"requests": {"cpu": "4", "memory": "32Gi"}, "limits": {"memory": "96Gi"}},
+    DRAFTER: {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "16Gi"}},
 }
-"""What a worker with a GPU asks for; those without keep what ``k8s/pools`` says."""
+"""What a worker asks for beside its GPUs; those without keep what ``k8s/pools`` says."""
 DOWNLOADS = {"paceline/models": "hub"}
 """The label by which the policy in ``k8s/base`` lets a pod reach the internet."""
 
@@ -56,16 +56,26 @@ class Workload:
         light = isinstance(self.pool, DrafterPool) and self.pool.kind not in MODEL_KINDS
         return "lookup" if light else "cpu"
 
+    @property
+    def _resources(self) -> dict[str, Any]:
+        """What it asks for otherwise than the one in ``k8s/pools``."""
+        asked: dict[str, Any] = copy.deepcopy(GPU_RESOURCES[self.service]) if self.pool.device == "cuda" else {}
+        if asked:
+            asked["limits"][GPU] = int(self.pool.gpus) if isinstance(self.pool, DrafterPool) else 1
+        if self.pool.cpus != type(self.pool).cpus:
+            asked.setdefault("requests", {})["cpu"] = f"{self.pool.cpus:g}"
+        return asked
+
     def patch(self) -> dict[str, Any]:
         """What this pool has otherwise than the one in ``k8s/pools``."""
         cuda = self.pool.device == "cuda"
         downloads = any(map(is_downloaded, self._references))
-        container = {"name": self.service} | ({"resources": GPU_RESOURCES[self.service]} if cuda else {})
+        container = {"name": self.service} | ({"resources": self._resources} if self._resources else {})
         pod = {**(placement(self.pool.accelerator) if cuda else {}), "containers": [container]}
         template = {**({"metadata": {"labels": DOWNLOADS}} if downloads else {}), "spec": pod}
         return {
             "apiVersion": "apps/v1",
-            "kind": KINDS[self.service],
+            "kind": "Deployment",
             "metadata": {"name": self.service},
             "spec": {"replicas": self.pool.replicas, "template": template},
         }
@@ -74,12 +84,14 @@ class Workload:
 def workloads(topology: Topology) -> Iterator[Workload]:
     """Verifiers for each model, then the drafters that models name, each pool once for all its models."""
     models: dict[str, list[str]] = {}
+    common = topology.telemetry.flags(gateway=False)
     for model in topology.models:
         pool = topology.verifiers[model.verifiers]
-        settings = {"target": model.target, "model": model.id, **set_values(pool, FLEETS_VERIFIER_KEYS)}
+        settings = {"target": model.target, "model": model.id, **set_values(pool, FLEETS_VERIFIER_KEYS), **common}
         yield Workload(VERIFIER, verifiers_name(topology, model), pool, settings)
         for name in model.drafters:
             models.setdefault(name, []).append(model.id)
     for name, served in models.items():
         drafters = topology.drafters[name]
-        yield Workload(DRAFTER, name, drafters, {**set_values(drafters, FLEETS_DRAFTER_KEYS), "models": served})
+        settings = {**set_values(drafters, FLEETS_DRAFTER_KEYS), "models": served, **common}
+        yield Workload(DRAFTER, name, drafters, settings)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from paceline.checkpoint import EMBEDDED as EMBEDDED_PAIR
 from paceline.checkpoint import HUB_ID
-from paceline.cluster.kubernetes.accelerators import PRODUCTS, products
+from paceline.cluster.kubernetes.accelerators import KNOWN, labels
 from paceline.cluster.kubernetes.outside import check_outside
 from paceline.cluster.local import verifiers_name
 from paceline.cluster.topology import EMBEDDED, PORTS, DrafterPool, Topology, VerifierPool
@@ -53,6 +53,7 @@ def _check_fleet(checks: Checks, topology: Topology) -> None:
 
 def _check_pool(checks: Checks, where: str, name: str, pool: VerifierPool | DrafterPool) -> None:
     _check_name(checks, where, name)
+    checks.require(pool.cpus > 0, f"{where}.cpus", pool.cpus, "more than 0: threads are as many as a pod asks for")
     checks.require(
         pool.device in DEVICES, f"{where}.device", pool.device,
         f"one of {', '.join(DEVICES)}: a container has no other GPUs than its own",
@@ -61,8 +62,8 @@ def _check_pool(checks: Checks, where: str, name: str, pool: VerifierPool | Draf
         return
     key = f"{where}.accelerator"
     checks.require(pool.device == "cuda", key, pool.accelerator, "device: cuda with it, nodes are chosen by it")
-    known = bool(products(pool.accelerator))
-    checks.require(known, key, pool.accelerator, f"one of {', '.join(PRODUCTS)}, or a node's label such as NVIDIA-L4")
+    known = labels(pool.accelerator) is not None
+    checks.require(known, key, pool.accelerator, f"one of {', '.join(KNOWN)}, or a node's label such as NVIDIA-L4")
 
 
 def _check_drafters(checks: Checks, where: str, pool: DrafterPool) -> None:
@@ -72,6 +73,8 @@ def _check_drafters(checks: Checks, where: str, pool: DrafterPool) -> None:
     if pool.datastore:
         below = is_on_volume(pool.datastore)
         checks.require(below, f"{where}.datastore", pool.datastore, f"a path below {MODELS}, the volume with models")
+    whole = pool.device != "cuda" or pool.gpus.is_integer()
+    checks.require(whole, f"{where}.gpus", pool.gpus, "a whole number: pods share no GPU")
     checks.require(not pool.snapshot, f"{where}.snapshot", pool.snapshot, "none: pods of drafters have no disk")
 
 

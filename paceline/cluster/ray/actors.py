@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import ray
@@ -46,31 +48,44 @@ def running() -> list[tuple[WorkerSpec, Any]]:
         try:
             found.append((ray.get(handle.spec.remote(), timeout=ANSWER_SECONDS), handle))
         except RayError:
-            ray.kill(handle, no_restart=True)
+            _kill(handle, key)
     return found
 
 
 def end(handle: Any, spec: WorkerSpec) -> None:
     """At once and for good, with what was reserved for it."""
-    ray.kill(handle, no_restart=True)
-    if spec.needs.together:
-        with contextlib.suppress(ValueError):
-            remove_placement_group(ray.util.get_placement_group(spec.key))
+    _kill(handle, spec.key)
 
 
-def offers() -> list[Offer]:
-    """What the cluster's nodes have left."""
+def offers(leaving: Iterable[tuple[str, Needs]] = ()) -> list[Offer]:
+    """What the cluster's nodes have left once those who leave are gone: the ids of their nodes, and what they have."""
     state: Any = ray._private.state  # noqa: SLF001 - by node nobody else says it
     free, nodes = state.available_resources_per_node(), state.nodes()
-    return [
-        Offer(left.get("CPU", 0.0), left.get("GPU", 0.0), node["Labels"].get(LABEL, ""))
-        for node in nodes
-        if node["Alive"] and (left := free.get(node["NodeID"]))
-    ]
+    freed = defaultdict[str, list[Needs]](list)
+    for node_id, needs in leaving:
+        freed[node_id].append(needs)
+    found = list[Offer]()
+    for node in nodes:
+        if node["Alive"] and (left := free.get(node["NodeID"])):
+            gone = freed[node["NodeID"]]
+            cpus = left.get("CPU", 0.0) + sum(needs.cpus for needs in gone)
+            gpus = left.get("GPU", 0.0) + sum(needs.gpus for needs in gone)
+            found.append(Offer(cpus, gpus, node["Labels"].get(LABEL, "")))
+    return found
+
+
+def _kill(handle: Any, key: str) -> None:
+    ray.kill(handle, no_restart=True)
+    with contextlib.suppress(ValueError):  # most have reserved nothing
+        remove_placement_group(ray.util.get_placement_group(key))
 
 
 def _group(name: str, needs: Needs) -> PlacementGroup:
-    """One bundle: the actor hands its GPUs to the processes of its service."""
+    """One bundle: the actor hands its GPUs to the processes of its service. There is one already when the name of an
+    actor was not free yet after it was made."""
+    with contextlib.suppress(ValueError):
+        found: PlacementGroup = ray.util.get_placement_group(name)
+        return found
     bundle = {"CPU": needs.cpus, "GPU": needs.gpus}
     labels = [needs.labels]
     group: PlacementGroup = placement_group(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,16 +12,15 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from paceline.cluster.embedded_redis import check_embedded
 from paceline.cluster.ray import actors, supervisor
 from paceline.cluster.ray.host import node_address
 from paceline.cluster.ray.managed import GRACE_SECONDS, FleetStatus, WorkerStatus, reason
 from paceline.cluster.ray.needs import check_room
 from paceline.cluster.ray.own_redis import RedisPlace
+from paceline.cluster.ray.refusals import check_deployable
 from paceline.cluster.ray.spec import workers_of
 from paceline.cluster.topology import EMBEDDED, Topology
 from paceline.errors import FailedPrecondition, NotFound, Unavailable
-from paceline.speculation.fields import require
 
 ANSWER_SECONDS = 30.0
 START_SECONDS = 600.0
@@ -30,26 +28,19 @@ START_SECONDS = 600.0
 TURN_SECONDS = 0.25
 
 
-@contextlib.contextmanager
-def connected(address: str, *, show_logs: bool = False) -> Iterator[None]:
-    """Inside, Ray's cluster at ``address`` (``auto``: the one of this machine) is there. Raises ``Unavailable``.
-
-    ``show_logs``: of the workers that are started meanwhile.
-    """
-    try:
-        ray.init(address=address, namespace=actors.NAMESPACE, logging_level=logging.WARNING, log_to_driver=show_logs)
-    except (ConnectionError, RuntimeError) as error:
-        raise Unavailable(f"no Ray cluster at {address} ('ray start --head' starts one): {error}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def up(topology: Topology, *, insecure: bool, autoscale: bool = False) -> None:
-    """Starts a fleet that stays, once it is known that its workers have places. Raises ``FieldError`` and
-    ``FailedPrecondition``."""
-    _check(topology, insecure=insecure)
+    """Starts a fleet that stays, or has the one that is there become what the topology says, once it is known that its
+    workers have places. Raises ``FieldError`` and ``FailedPrecondition``."""
+    check_deployable(topology, insecure=insecure)
+    try:
+        there = _supervisor()
+    except NotFound:
+        _start(topology, insecure=insecure, autoscale=autoscale)
+    else:
+        _answer(there.apply.remote(topology, insecure=insecure, autoscale=autoscale))
+
+
+def _start(topology: Topology, *, insecure: bool, autoscale: bool) -> None:
     check_room(((spec.pool, spec.needs) for spec in workers_of(topology)), actors.offers())
     here, place = ray.get_runtime_context().get_node_id(), None
     if topology.redis == EMBEDDED:
@@ -64,7 +55,11 @@ def up(topology: Topology, *, insecure: bool, autoscale: bool = False) -> None:
     options |= {"name": supervisor.NAME, "namespace": actors.NAMESPACE, "lifetime": "detached"}
     options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=place is None)
     actor: Any = ray.remote(supervisor.FleetSupervisor)
-    _answer(actor.options(**options).remote(topology, place, insecure=insecure, autoscale=autoscale).status.remote())
+    try:
+        started = actor.options(**options).remote(topology, place, insecure=insecure, autoscale=autoscale)
+    except ValueError:
+        raise FailedPrecondition("somebody else has just started a fleet; the same again changes that one") from None
+    _answer(started.status.remote())
 
 
 def status() -> FleetStatus:
@@ -87,6 +82,9 @@ def down() -> None:
             raise Unavailable(f"workers have not ended after {GRACE_SECONDS + ANSWER_SECONDS:.0f} s")
         time.sleep(TURN_SECONDS)
     ray.kill(fleet, no_restart=True)
+    with contextlib.suppress(NotFound):  # Ray names it for a moment still
+        while time.monotonic() < deadline and _supervisor():
+            time.sleep(TURN_SECONDS)
 
 
 def until_serving(patience_seconds: float = START_SECONDS) -> Iterator[Sequence[WorkerStatus]]:
@@ -104,18 +102,6 @@ def until_serving(patience_seconds: float = START_SECONDS) -> Iterator[Sequence[
             late = ", ".join(f"{row.name} ({row.phase})" for row in rows if not row.serves)
             raise Unavailable(f"not serving after {patience_seconds:.0f} s: {late}")
         time.sleep(TURN_SECONDS)
-
-
-def _check(topology: Topology, *, insecure: bool) -> None:
-    with contextlib.suppress(NotFound):
-        _supervisor()
-        raise FailedPrecondition("a fleet is there already; 'paceline down' ends it, 'paceline scale' changes it")
-    redis = topology.redis
-    reachable = redis is not None and not redis.startswith("unix:")
-    require(reachable, "redis", redis, "an URL that all nodes reach, or embedded: workers find each other by it")
-    if redis == EMBEDDED:
-        check_embedded("redis")
-    require(insecure or topology.tls is not None, "tls", None, "a folder of certificates, or --insecure")
 
 
 def _supervisor() -> Any:

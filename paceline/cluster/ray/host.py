@@ -39,6 +39,8 @@ class HostState:
     address: str
     http_address: str
     node: str
+    node_id: str
+    """Ray's: nodes may share an address."""
     pid: int
     """Of the actor's process."""
     started_at: float
@@ -56,6 +58,7 @@ class WorkerHost:
 
     def __init__(self, spec: WorkerSpec, tls: str | None, *, insecure: bool) -> None:
         self._spec, self._node, self._started_at = spec, node_address(), time.time()
+        self._node_id: str = ray.get_runtime_context().get_node_id()
         self._ports = [Reservation(port, self._node) for port in (spec.port, spec.http_port) if port >= 0]
         self._phase, self._trust = STARTING, Identity.within(Path(tls), OPERATOR) if tls else None
         addresses = [f"{self._node}:{reservation.port}" for reservation in self._ports]
@@ -75,7 +78,8 @@ class WorkerHost:
         role = role_of(self._spec.module)
         serves = self._phase == STARTING and asyncio.run(rpc.is_serving(self._address, trust=self._trust, role=role))
         phase = SERVING if serves else self._phase
-        return HostState(phase, self._address, self._http_address, self._node, os.getpid(), self._started_at)
+        where = self._address, self._http_address, self._node, self._node_id
+        return HostState(phase, *where, os.getpid(), self._started_at)
 
     def drain(self, grace_seconds: float) -> int:
         """Has the service finish what it has in hand, for so long at most; the status that it ended with."""

@@ -24,12 +24,13 @@ class Reading:
     """Of all gateways at one time."""
 
     sessions: Mapping[str, float]
-    """By verifier; each gateway knows of those of the others."""
+    """By worker's key; each gateway knows of those of the others."""
     capacity: Mapping[str, float]
+    """Sessions that it takes, likewise; 0 where no gateway has asked it yet."""
     waiting: Mapping[str, float]
     """Requests, by model."""
     step_seconds: float
-    """Since the gateways have started, of HTTP answers, as all counters of theirs."""
+    """Since the gateways have started, as all counters of theirs."""
     wait_seconds: float
 
 
@@ -53,8 +54,9 @@ def read(texts: Sequence[str]) -> Reading:
     for sample in (sample for family in families for sample in family.samples):
         name, labels, value = sample.name, sample.labels, sample.value
         for gauge, by_worker in (("paceline_sessions", sessions), ("paceline_worker_capacity", capacity)):
-            if name == gauge and labels["role"] == "verifier":
-                by_worker[labels["worker"]] = max(by_worker[labels["worker"]], value)
+            if name == gauge:
+                key = f"{labels['role']}/{labels['worker']}"
+                by_worker[key] = max(by_worker[key], value)
         if name == "paceline_waiting_requests":
             waiting[labels["model"]] += value
         seconds[name] += value
@@ -63,14 +65,17 @@ def read(texts: Sequence[str]) -> Reading:
 
 
 def advise(topology: Topology, readings: Sequence[Reading]) -> dict[str, int]:
-    """Replicas by pool, where there should be others than there are; ``readings`` are the latest ones."""
+    """Replicas by pool, where there should be others than there are; ``readings`` are the latest ones.
+
+    Of a pool of which not all are there yet nothing is said: what it cannot do without them is no reason for more.
+    """
     return {**_verifiers(topology, readings), **_drafters(topology, readings)}
 
 
 def _verifiers(topology: Topology, readings: Sequence[Reading]) -> dict[str, int]:
     advice = {}
     for name, pool in topology.verifiers.items():
-        workers = [spec.name for spec in workers_of(topology) if spec.pool == f"verifiers.{name}"]
+        workers = _workers(topology, f"verifiers.{name}", readings)
         models = [model.id for model in topology.models if model.verifiers == name]
         if not workers or len(models) != 1:  # replicas of several models are not one pool's
             continue
@@ -96,11 +101,17 @@ def _drafters(topology: Topology, readings: Sequence[Reading]) -> dict[str, int]
         served = {model.verifiers for model in topology.models if name in model.drafters}
         verifiers = [topology.verifiers[each] for each in served]
         price = sum(each.replicas * each.price_per_hour for each in verifiers)
-        if pool.kind in MODEL_KINDS and served:
+        if pool.kind in MODEL_KINDS and _workers(topology, f"drafters.{name}", readings):
             load = DrafterLoad(pool.replicas, waits / (steps + waits), pool.price_per_hour, price)
             if (wanted := drafters_wanted(load)) != pool.replicas:
                 advice[f"drafters.{name}"] = wanted
     return advice
+
+
+def _workers(topology: Topology, pool: str, readings: Sequence[Reading]) -> list[str]:
+    """Keys of all of a pool; none if one of them was missing at a time."""
+    keys = [spec.key for spec in workers_of(topology) if spec.pool == pool]
+    return keys if all(reading.capacity.get(key) for reading in readings for key in keys) else []
 
 
 def _sum(values: Mapping[str, float], names: Sequence[str]) -> float:

@@ -12,13 +12,14 @@ from ray.exceptions import ActorDiedError, RayError
 
 from paceline.cluster.ray import actors
 from paceline.cluster.ray.host import DRAINING, SERVING, HostState
+from paceline.cluster.ray.needs import Needs
 from paceline.cluster.ray.spec import WorkerSpec
 
 PLACE_SECONDS = 5.0
 """An actor that has not answered by then waits for a node, or does not answer."""
 GRACE_SECONDS = 40.0
 """For a worker to finish what it has in hand; services end by themselves after their ``--drain-seconds``."""
-PLACING, LOST = "being placed", "being restarted"
+PLACING, LOST, OUTDATED = "being placed", "being restarted", "to be replaced"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,20 @@ class Managed:
             self._phase = DRAINING
             self._draining = self._handle.drain.remote(GRACE_SECONDS)
             self._over_by = time.monotonic() + (GRACE_SECONDS + PLACE_SECONDS if self._state else 0.0)
+
+    @property
+    def serves(self) -> bool:
+        return self._phase == SERVING
+
+    @property
+    def waits(self) -> bool:
+        """For a node to be placed on, longer than placing takes."""
+        return self._state is None and not self.drains and time.monotonic() - self._asked_at > PLACE_SECONDS
+
+    @property
+    def place(self) -> tuple[str, Needs] | None:
+        """The id of its node, and what it has of it."""
+        return (self._state.node_id, self.spec.needs) if self._state else None
 
     @property
     def drains(self) -> bool:

@@ -1,4 +1,4 @@
-"""What Redis knows of a fleet: how many of each pool were asked for last, and which workers are announced.
+"""What Redis knows of a fleet: what was asked of it last, and which workers are announced.
 
 While it is away nothing is known, and the fleet goes on.
 """
@@ -6,9 +6,11 @@ While it is away nothing is known, and the fleet goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+import dataclasses
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -16,15 +18,34 @@ from redis.exceptions import RedisError
 from paceline.cluster.announcing import ROLES
 from paceline.cluster.redis_client import connect
 from paceline.cluster.registry import look
-from paceline.errors import FieldError
+from paceline.cluster.topology import Topology, parse_topology
+from paceline.logs import get_logger
 
-REPLICAS = "paceline:replicas"
-"""A hash of pools that were scaled, for a supervisor that starts again."""
+PREFIX = "paceline:fleet:"
+"""Of a fleet's key, which ends with the id of its supervisor: the same one when it is started again."""
 PATIENCE_SECONDS = 1.0
 
 AnswerT = TypeVar("AnswerT")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a fleet should be; its Redis is left out, which is where this is kept."""
+
+    topology: Topology
+    autoscale: bool
+
+    def dumps(self) -> str:
+        topology = dataclasses.asdict(dataclasses.replace(self.topology, redis=None))
+        return json.dumps({"topology": topology, "autoscale": self.autoscale})
+
+    @classmethod
+    def loads(cls, text: bytes | str, url: str) -> Asked:
+        """Raises ``FieldError`` for what this version cannot read."""
+        said = json.loads(text)
+        return cls(dataclasses.replace(parse_topology(said["topology"]), redis=url), said["autoscale"])
 
 
 def announced(url: str) -> set[tuple[str, str, str]] | None:
@@ -36,26 +57,26 @@ def announced(url: str) -> set[tuple[str, str, str]] | None:
     return _ask(url, ask)
 
 
-def remember(url: str, pool: str, replicas: int) -> None:
+def remember(url: str, fleet: str, asked: Asked) -> None:
     async def tell(redis: Redis) -> None:
-        await redis.hset(REPLICAS, pool, str(replicas))
+        await redis.set(PREFIX + fleet, asked.dumps())
 
     _ask(url, tell)
 
 
-def forget(url: str) -> None:
+def forget(url: str, fleet: str) -> None:
     async def tell(redis: Redis) -> None:
-        await redis.delete(REPLICAS)
+        await redis.delete(PREFIX + fleet)
 
     _ask(url, tell)
 
 
-def recall(url: str) -> dict[str, int] | None:
-    """Replicas by pool; None: nobody can tell."""
+def recall(url: str, fleet: str) -> Sequence[Asked] | None:
+    """What was asked last, if anything was; None: nobody can tell."""
 
-    async def ask(redis: Redis) -> dict[str, int]:
-        kept: dict[Any, Any] = await redis.hgetall(REPLICAS)
-        return {pool.decode(): int(replicas) for pool, replicas in kept.items()}
+    async def ask(redis: Redis) -> Sequence[Asked]:
+        kept = await redis.get(PREFIX + fleet)
+        return [Asked.loads(kept, url)] if kept else []
 
     return _ask(url, ask)
 
@@ -65,8 +86,8 @@ def _ask(url: str, work: Callable[[Redis], Awaitable[AnswerT]]) -> AnswerT | Non
         async with connect(url, PATIENCE_SECONDS) as redis:
             try:
                 return await work(redis)
-            except (RedisError, OSError, FieldError) as error:
-                logger.warning("redis: %s", error)
+            except (RedisError, OSError, ValueError) as error:
+                logger.warning("redis is away", error=str(error))
                 return None
 
     return asyncio.run(attempt())

@@ -9,12 +9,12 @@ from typing import Any
 
 from paceline.cluster.local import (
     api_keys_arguments,
+    common_arguments,
     drafter_arguments,
     gateway_arguments,
     grpc_ports,
     http_ports,
     role_of,
-    tls_arguments,
     verifier_arguments,
     verifiers_name,
 )
@@ -55,10 +55,8 @@ class WorkerSpec:
 def workers_of(topology: Topology) -> list[WorkerSpec]:
     """All workers of a fleet that has a Redis, where they find each other."""
     specs = [*_verifiers(topology), *_drafters(topology), *_gateways(topology)]
-    if topology.tls is None:
-        return specs
     return [
-        dataclasses.replace(spec, arguments=[*spec.arguments, *tls_arguments(topology.tls, spec.module, spec.name)])
+        dataclasses.replace(spec, arguments=[*spec.arguments, *common_arguments(topology, spec.module, spec.name)])
         for spec in specs
     ]
 

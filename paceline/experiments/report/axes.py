@@ -26,8 +26,10 @@ _OF_DRAFTERS = {
     "acceptance": "acceptance of {}",
     "model": "model of {}",
 }
+_TAGS = {"workload.requests_per_second": "req/s", "workload.sessions": "sessions", "target.replicas": "targets"}
 _LOADS = ("workload.sessions", "workload.requests_per_second")
 _GIVEN = ("workload", "network", "slo", "seed")
+_SPACE = "\N{NO-BREAK SPACE}"
 _WIDE = 8.0
 """From the least to the most, and ticks are at equal ratios."""
 
@@ -81,11 +83,18 @@ class Axis:
         if not self.is_acceptance:
             return value if isinstance(value, str) else f"{value:g}"
         alpha = _alpha(str(value))
-        known = f"α {alpha:.3g}" if math.isfinite(alpha) else "α unknown"
+        known = f"α{_SPACE}{alpha:.3g}" if math.isfinite(alpha) else f"α{_SPACE}unknown"
         if str(value).startswith(ALPHA):
             return known
         name = str(value).rpartition("/")[2] if str(value).startswith(TRACE) else value
         return f"{name} ({known})"
+
+    def tag(self, value: Value) -> str:
+        """Beside a mark."""
+        if self.is_acceptance:
+            return f"α {_alpha(str(value)):.3g}"
+        unit = _TAGS.get(self.key, self.unit)
+        return f"{self.short(value)} {unit.removesuffix('s') if value == 1 else unit}".rstrip()
 
     def text(self, value: Value) -> str:
         unit = f" {self.unit}" if self.unit and not self.is_acceptance else ""

@@ -27,6 +27,7 @@ class BreakEven:
     price: Mapping[str, float]
     at: Mapping[str, float]
     configuration: Configuration
+    study: Study
 
     def worth(self, level: str) -> bool:
         """Costs less per token than the rival."""
@@ -61,13 +62,19 @@ def _of(one: Configuration, system: System, rival: System, study: Study) -> list
     # beside a model, look-ups are asked about by themselves
     asked = [pool for pool in pools if system is System.LOOKUPS or not looks_up(pool)]
     priced = [(pool, _price(pool, study)) for pool in asked]
-    return [_break_even(one, system, rival, pool, price) for pool, price in priced if price]
+    return [_break_even(one, system, rival, _cards(pool), pool.card, price, study) for pool, price in priced if price]
 
 
 def _break_even(
-    one: Configuration, system: System, rival: System, pool: DrafterSpec, price: Mapping[str, float]
+    one: Configuration,
+    system: System,
+    rival: System,
+    cards: float,
+    card: str,
+    price: Mapping[str, float],
+    study: Study,
 ) -> BreakEven:
-    own, against, cards = one.rows[system], one.rows[rival], _cards(pool)
+    own, against = one.rows[system], one.rows[rival]
     at = {
         level: break_even_price(
             own.dollars_per_hour[level] - cards * price[level],
@@ -78,7 +85,7 @@ def _break_even(
         )
         for level in PRICES
     }
-    return BreakEven(pool.card, cards, system, rival, price, at, one)
+    return BreakEven(card, cards, system, rival, price, at, one, study)
 
 
 def _cards(pool: DrafterSpec) -> float:

@@ -13,7 +13,9 @@ from paceline.experiments.report.scales import Scale
 from paceline.experiments.results import System
 
 WIDTH, HEIGHT = 360, 270
-LEFT, RIGHT, TOP, BOTTOM = 46, 348, 14, 228
+LEFT, RIGHT, TOP, BOTTOM = 46, 348, 18, 228
+NARROW = 284
+"""Where a chart ends whose lines are named beside their ends."""
 LETTER = 6.3
 """Of a label, at most so wide."""
 SIZE = 4.2
@@ -80,10 +82,20 @@ class Canvas:
                 return True
         return False
 
+    def ends(self, named: Sequence[tuple[float, str, str]]) -> None:
+        """Names of lines at the right of where they end, pushed apart where they would cover each other."""
+        last = -math.inf
+        for y, text, class_ in sorted(named):
+            at = max(y + 3.5, last + 12)
+            last = at
+            self.add(words(self.x.end + 7, at, text, class_))
+
     def axes(self, x_title: str, y_title: str, x_ticks: Sequence[float] | None = None) -> None:
         for value in self.y.ticks():
             at = self.y.at(value)
-            self.add(stroke(LEFT, at, RIGHT, at, "grid"), words(LEFT - 5, at + 3.5, _tick(value), "tick", "end"))
+            self.add(
+                stroke(self.x.begin, at, self.x.end, at, "grid"), words(LEFT - 5, at + 3.5, _tick(value), "tick", "end")
+            )
         last = -math.inf
         for value in x_ticks if x_ticks is not None else self.x.ticks():
             at, text = self.x.at(value), _tick(value)
@@ -92,8 +104,8 @@ class Canvas:
             if at - half > last + 3:
                 self.add(words(at, BOTTOM + 16, text, "tick", "middle"))
                 last = at + half
-        self.add(stroke(LEFT, BOTTOM, RIGHT, BOTTOM, "axis"))
-        self.add(words((LEFT + RIGHT) / 2, HEIGHT - 8, x_title, "title", "middle"))
+        self.add(stroke(self.x.begin, BOTTOM, self.x.end, BOTTOM, "axis"))
+        self.add(words((self.x.begin + self.x.end) / 2, HEIGHT - 8, x_title, "title", "middle"))
         self.add(words(2, 9, y_title, "title"))
 
     def drawn(self, says: str) -> Markup:

@@ -12,6 +12,7 @@ from paceline.experiments.report.canvas import (
     BOTTOM,
     CLASSES,
     LEFT,
+    NARROW,
     RIGHT,
     TOP,
     Canvas,
@@ -35,7 +36,7 @@ def cost_scales(study: Study) -> tuple[Scale, Scale]:
     rows = [row for row in study.results.rows if math.isfinite(row.dollars_per_million(MID))]
     costs = [row.dollars_per_million(price) for row in rows for price in (LOW, MID, HIGH)]
     return (
-        around([row.tpot_ms.p50 for row in rows], LEFT, RIGHT, zero=True),
+        around([row.tpot_ms.p50 for row in rows], LEFT, RIGHT, wide=True),
         around(costs, BOTTOM, TOP, wide=True),
     )
 
@@ -66,7 +67,7 @@ def cost_chart(study: Study, configurations: Sequence[Configuration], scales: tu
         _cost_mark(canvas, study, choice, filled=choice in best)
     named = set[str]()
     for one, row in [*best, *(choice for choice in these if choice not in best)]:
-        text = _short(study, one, row)
+        text = tag(study, one, row)
         if (one, row) in best or SHORT[row.system] not in named:
             named.add(SHORT[row.system])
             canvas.label(*_place(canvas, row), text, "label strong" if (one, row) in best else "label")
@@ -76,7 +77,7 @@ def cost_chart(study: Study, configurations: Sequence[Configuration], scales: tu
 def goodput_scales(study: Study, load: Axis) -> tuple[Scale, Scale]:
     goodputs = [row.goodput for row in study.results.rows]
     wide = load.wide
-    return around(load.numbers, LEFT, RIGHT, wide=wide, zero=not wide), around(goodputs, BOTTOM, TOP, zero=True)
+    return around(load.numbers, LEFT, NARROW, wide=wide, zero=not wide), around(goodputs, BOTTOM, TOP, zero=True)
 
 
 def goodput_chart(
@@ -94,11 +95,9 @@ def goodput_chart(
         ]
         canvas.add(line([(x, y) for x, y, _ in points], f"course {CLASSES[system]}"))
         for x, y, row in points:
-            canvas.keep_free(x, y)
             canvas.add(mark(system, x, y, f"{system.value}: {figure(row.goodput)} tokens/s"))
-        ends += [(points[-1][0], points[-1][1], SHORT[system])] if points else []
-    for x, y, text in ends:
-        canvas.label(x, y, text)
+        ends += [(points[-1][1], SHORT[system], "label")] if points else []
+    canvas.ends(ends)
     return canvas.drawn(says)
 
 
@@ -121,11 +120,12 @@ def _cost_mark(canvas: Canvas, study: Study, choice: Choice, *, filled: bool) ->
     canvas.add(mark(row.system, x, y, title, filled=filled))
 
 
-def _short(study: Study, one: Configuration, row: Row) -> str:
+def tag(study: Study, one: Configuration, row: Row) -> str:
+    """What was chosen, as far as it matters to the system."""
     chosen = _chosen(study, one)
     known = {axis.key: axis for axis in study.axes}
-    which = [known[key].short(value) for key, value in chosen.items() if _matters(key, row.system)]
-    return " ".join([SHORT[row.system], *which])
+    which = [known[key].tag(value) for key, value in chosen.items() if _matters(key, row.system)]
+    return ", ".join([SHORT[row.system], *which])
 
 
 def _matters(key: str, system: System) -> bool:

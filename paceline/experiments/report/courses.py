@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from paceline.experiments.report.axes import Axis
 from paceline.experiments.report.flips import Course, Flip
@@ -24,20 +24,41 @@ def in_words(axis: Axis, found: Courses) -> str:
     prices say otherwise."""
     mid = found[MID]
     if not mid.places:
-        return "neither has a token within the SLO anywhere"
-    first, last = axis.amount(mid.places[0]), axis.amount(mid.places[-1])
+        return "neither has a token within the SLO"
+    text = _throughout(mid)
     if mid.flips:
-        begins = "dearer" if mid.flips[0].to_cheaper else "cheaper"
-        turns = [f"{_turned(flip)} {_at(axis, found, number)}" for number, flip in enumerate(mid.flips)]
-        text = f"{begins} at {first}, {', '.join(turns)}"
-    else:
-        text = f"{_throughout(mid)} " + (f"from {first} to {last}" if len(mid.places) > 1 else f"at {first}")
+        parts = [f"{_before(flip)} {_at(axis, found, number)}" for number, flip in enumerate(mid.flips)]
+        text = f"{', '.join(parts)}, {_turned(mid.flips[-1])} beyond"
     others = [
         f"at {price} prices {_brief(axis, found[price])}" for price in (LOW, HIGH) if not _alike(found[price], mid)
     ]
     left_out = ", ".join(axis.amount(place) for place in mid.left_out)
     nothing = f" (at {left_out} neither has a token within the SLO)" if left_out else ""
     return "; ".join([text, *others]) + nothing
+
+
+def in_sum(axis: Axis, every: Sequence[Courses]) -> str:
+    """Many at mid prices: how many go which way, and between which places they flip."""
+    mid = [found[MID] for found in every]
+    kinds = [_throughout(course) if not course.flips else "" for course in mid if course.places]
+    told = [f"{kind} in {kinds.count(kind)}" for kind in dict.fromkeys(kinds) if kind]
+    for to_cheaper in (True, False):
+        turns = [[flip for flip in course.flips if flip.to_cheaper is to_cheaper] for course in mid]
+        flips = [flip for found in turns for flip in found]
+        if flips:
+            low, high = min(flip.after for flip in flips), max(flip.before for flip in flips)
+            known = [flip.at for flip in flips if math.isfinite(flip.at)]
+            if len(known) == len(flips):
+                low, high = min(known), max(known)
+            place = f"about {axis.amount(low)}" if low == high else f"{axis.amount(low)} to {axis.amount(high)}"
+            told.append(f"turning {_turned(flips[0])} in {sum(map(bool, turns))}, at {place}")
+    nothing = sum(not course.places for course in mid)
+    told += [f"without a token within the SLO in {nothing}"] if nothing else []
+    return f"of {len(every)} combinations of all else, {'; '.join(told)}"
+
+
+def _before(flip: Flip) -> str:
+    return "dearer" if flip.to_cheaper else "cheaper"
 
 
 def _turned(flip: Flip) -> str:
@@ -47,9 +68,10 @@ def _turned(flip: Flip) -> str:
 def _throughout(course: Course) -> str:
     """Without a flip."""
     if not (course.ever_cheaper or course.ever_dearer):
-        return "the same"
-    often = "never cheaper" if course.ever_dearer else "never dearer"
-    return often if 0 in course.signs else "dearer" if course.ever_dearer else "cheaper"
+        return "as dear everywhere"
+    if 0 in course.signs:
+        return "never cheaper" if course.ever_dearer else "never dearer"
+    return "dearer everywhere" if course.ever_dearer else "cheaper everywhere"
 
 
 def _at(axis: Axis, found: Courses, number: int) -> str:
@@ -63,14 +85,14 @@ def _at(axis: Axis, found: Courses, number: int) -> str:
 
 def _place(axis: Axis, flip: Flip) -> str:
     if math.isfinite(flip.at):
-        return f"from about {axis.amount(flip.at)}"
-    return f"from somewhere between {axis.amount(flip.after)} and {axis.amount(flip.before)}"
+        return f"up to about {axis.amount(flip.at)}"
+    return f"up to somewhere between {axis.amount(flip.after)} and {axis.amount(flip.before)}"
 
 
 def _brief(axis: Axis, course: Course) -> str:
     if not course.flips:
-        return f"{_throughout(course)} everywhere"
-    return ", ".join(f"{_turned(flip)} {_place(axis, flip)}" for flip in course.flips)
+        return _throughout(course)
+    return ", ".join(f"{_before(flip)} {_place(axis, flip)}" for flip in course.flips)
 
 
 def _alike(one: Course, other: Course) -> bool:

@@ -38,7 +38,7 @@ def folded(summary: str, *content: Content | None) -> Markup:
 
 
 def table(
-    columns: Iterable[Content], lines: Iterable[Iterable[Content]], caption: Content, *, words: int = 1
+    columns: Iterable[Content], lines: Iterable[Iterable[Content]], caption: Content | None = None, *, words: int = 1
 ) -> Markup:
     """``words``: so many columns at the left hold words, the others figures."""
     head = element(
@@ -48,27 +48,29 @@ def table(
         element("tr", *(element("th" if n == 0 else "td", cell, class_=_kind(n, words)) for n, cell in enumerate(line)))
         for line in lines
     ]
-    whole = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-    return element("div", whole, class_="wide", tabindex="0", role="region", aria_label="table")
+    whole = element("table", element("thead", head), element("tbody", *body))
+    scrolled = element("div", whole, class_="wide", tabindex="0", role="region", aria_label="table")
+    return together([scrolled, element("p", caption, class_="source") if caption else None])
 
 
 def dollars(amount: float) -> str:
-    """Three figures."""
+    """Cents, or three figures of more than ten dollars, two of less than ten cents."""
     if math.isinf(amount):
-        return "no price" if amount > 0 else "never"
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${_figures(abs(amount))}"
+        return "-"
+    size = abs(amount)
+    cents = 0.095 <= size < 10 or size == round(size, 2)
+    decimals = 2 if cents and size < 10 else _decimals(size, 3 if size >= 10 else 2)
+    figures = f"{size:,.{decimals}f}"
+    return f"{'-' if amount < 0 else ''}${figures}"
 
 
 def figure(amount: float) -> str:
-    return "-" if math.isnan(amount) or math.isinf(amount) else _figures(amount)
+    """Three figures."""
+    return f"{amount:,.{_decimals(abs(amount), 3)}f}" if math.isfinite(amount) else "-"
 
 
-def _figures(amount: float) -> str:
-    if amount == 0:
-        return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(amount)) + 1e-9))
-    return f"{amount:,.{min(decimals, 4)}f}"
+def _decimals(size: float, figures: int) -> int:
+    return max(0, figures - 1 - math.floor(math.log10(size) + 1e-9)) if size else 0
 
 
 def _kind(number: int, words: int) -> str | None:

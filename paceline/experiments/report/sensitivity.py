@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from paceline.experiments.report.canvas import BOTTOM, LEFT, RIGHT, TOP, Canvas, line, stroke, words
+from paceline.experiments.report.canvas import BOTTOM, LEFT, NARROW, TOP, Canvas, line, stroke, words
 from paceline.experiments.report.markup import element, figure
 from paceline.experiments.report.scales import Scale, around
 from paceline.experiments.report.study import Configuration, Series
@@ -31,24 +31,28 @@ def ratio_scale(every: Sequence[Series], system: System, rivals: Sequence[System
     return around([1.0, *ratios], BOTTOM, TOP, wide=True)
 
 
-def ratio_chart(chosen: Sequence[tuple[str, Series]], system: System, rival: System, y: Scale, says: str) -> Markup:
+def ratio_chart(chosen: Sequence[Series], names: Sequence[str], system: System, rival: System, y: Scale) -> Markup:
     """A line for each scenario with its name; a band from low to high prices; a ring where it flips at mid prices."""
-    axis = chosen[0][1].axis
-    canvas = Canvas(around(axis.numbers, LEFT, RIGHT, wide=axis.wide), y)
-    canvas.axes(axis.title, f"cost over: {rival.value}", axis.numbers)
-    level = canvas.y.at(1.0)
-    canvas.add(stroke(LEFT, level, RIGHT, level, "even"))
-    canvas.keep_free(RIGHT - 18, level, 9)
-    canvas.add(words(RIGHT, level + 12, "cheaper", "tick", "end"), words(RIGHT, level - 5, "dearer", "tick", "end"))
-    for number, (_, series) in enumerate(chosen):
+    axis = chosen[0].axis
+    canvas = Canvas(around(axis.numbers, LEFT, NARROW, wide=axis.wide), y)
+    level = min(max(y.at(1.0), TOP), BOTTOM)
+    canvas.add(element("rect", x=LEFT, y=level, width=NARROW - LEFT, height=BOTTOM - level, class_="good"))
+    canvas.axes(axis.title, "cost ratio", axis.numbers)
+    canvas.add(stroke(LEFT, level, NARROW, level, "even"))
+    canvas.add(words(LEFT + 4, TOP + 6, "dearer", "tick"), words(LEFT + 4, BOTTOM - 5, "cheaper", "tick"))
+    for corner in (TOP + 4, BOTTOM - 8):
+        canvas.keep_free(LEFT + 20, corner, 18)
+    for number, series in enumerate(chosen):
         _band(canvas, series, system, rival, number)
-    for number, (_, series) in enumerate(chosen):
+    for number, series in enumerate(chosen):
         _line(canvas, series, system, rival, number)
-    for name, series in chosen:
+    ends = []
+    for number, (series, name) in enumerate(zip(chosen, names, strict=True)):
         points = _points(canvas, series, system, rival, MID)
-        if points and name:
-            canvas.label(*points[-1][:2], name)
-    return canvas.drawn(says)
+        _flips(canvas, series, system, rival, number)
+        ends += [(points[-1][1], name, f"label l-{number}")] if points else []
+    canvas.ends(ends)
+    return canvas.drawn(f"{system.value} over {rival.value}, by {axis.label}")
 
 
 def _points(canvas: Canvas, series: Series, system: System, rival: System, price: str) -> list[Point]:
@@ -80,9 +84,12 @@ def _line(canvas: Canvas, series: Series, system: System, rival: System, number:
             f"{axis.text(one.settings[axis.key])}: {figure(math.exp(one.ratio(system, rival)))} of its cost ({costs})"
         )
         canvas.add(element("circle", element("title", title), cx=x, cy=y, r=2.6, class_=f"dot l-{number}"))
+
+
+def _flips(canvas: Canvas, series: Series, system: System, rival: System, number: int) -> None:
     for flip in series.course(system, rival).flips:
         if math.isfinite(flip.at):
             x, y = canvas.x.at(flip.at), canvas.y.at(1.0)
             canvas.keep_free(x, y, 6)
             canvas.add(element("circle", cx=x, cy=y, r=5, class_=f"flip l-{number}"))
-            canvas.label(x, y, axis.amount(flip.at), "label strong")
+            canvas.label(x, y, series.axis.amount(flip.at), "label strong")

@@ -17,7 +17,7 @@ from paceline.speculation.fields import require
 RIVALS = (System.ALONE, System.COLOCATED)
 APART = (System.TREES, System.OUTCOMES, System.PEARL, System.LOOKUPS)
 SHORT = {
-    System.ALONE: "alone", System.COLOCATED: "on its card", System.PEARL: "PEARL", System.OUTCOMES: "SSD",
+    System.ALONE: "alone", System.COLOCATED: "co-located", System.PEARL: "PEARL", System.OUTCOMES: "SSD",
     System.TREES: "trees", System.LOOKUPS: "look-ups",
 }  # fmt: skip
 

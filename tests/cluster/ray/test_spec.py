@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from drafter_service.config import DrafterConfig
 from gateway.config import GatewayConfig
+from paceline.cli.main import app
 from paceline.cluster.ray.spec import WorkerSpec, scaled, workers_of
 from paceline.cluster.topology import DrafterPool, GatewayPool, ModelRoute, Topology, VerifierPool
 from paceline.errors import FieldError
@@ -73,3 +77,16 @@ def test_what_cannot_be_scaled_is_named() -> None:
     with pytest.raises(FieldError, match="pool = 'big'"):
         scaled(twice, "big", 1)
     assert scaled(twice, "verifiers.big", 1).verifiers["big"].replicas == 1
+
+
+def test_certificates_are_made_out_to_the_names_that_workers_have_here(tmp_path: Path) -> None:
+    """One for each replica, by number, also of a pool of one: the next ones are added without renaming anybody."""
+    topology = replace(TOPOLOGY, tls=str(tmp_path / "certs"))
+    file = tmp_path / "topology.yaml"
+    file.write_text(json.dumps(asdict(topology)))
+    certs = ["certs", "init", str(tmp_path / "certs"), "--topology", str(file), "--on", "ray", "--hosts", "127.0.0.1"]
+    made = CliRunner().invoke(app, certs)
+    assert made.exit_code == 0, made.output
+    for name, spec in named(topology).items():
+        config = resolve(CONFIGS[spec.role], spec.arguments, name, spec.role).config
+        assert config.tls_cert == tmp_path / "certs" / spec.role / f"{name}.pem"  # whose role was checked

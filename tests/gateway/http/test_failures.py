@@ -14,7 +14,8 @@ from paceline.embedded import pair_topology
 pytestmark = pytest.mark.asyncio
 
 
-async def test_a_verifier_that_dies_ends_its_streams_with_an_error() -> None:
+async def test_a_verifier_that_dies_ends_its_streams_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACELINE_GATEWAY_FAILOVER_SECONDS", "0.5")
     asked = {"prompt": "def ", "max_tokens": 3000, "ignore_eos": True, "stream": True}
     async with (
         LocalCluster(pair_topology(draft=None)) as cluster,

@@ -32,7 +32,7 @@ from tests.vocabulary import END, SIZE, json_tokenizer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3600)]
 
-REQUESTS = int(os.environ.get("PACELINE_FUZZ_HTTP", "1000"))
+REQUESTS = int(os.environ.get("PACELINE_FUZZ_HTTP", "400"))
 PATIENCE_SECONDS = 20.0
 TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
 GOOD = {"prompt": "null false", "max_tokens": 24, "temperature": 0.8, "ignore_eos": True, "seed": 3}

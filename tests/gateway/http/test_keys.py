@@ -10,6 +10,7 @@ from gateway.http.app import make_app
 from gateway.service import Gateway
 
 KEY = "pl-right"
+READ = ("/v1/models", "/v1/workers", "/v1/timelines/1")
 
 
 @pytest.fixture
@@ -19,10 +20,10 @@ def http() -> httpx2.AsyncClient:
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer pl-wrong", "Basic pl-right", "pl-right", "Bearer "])
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/workers", "/v1/completions", "/v1/chat/completions", "/tokenize"])
+@pytest.mark.parametrize("path", [*READ, "/v1/completions", "/v1/chat/completions", "/tokenize"])
 async def test_without_the_key(http: httpx2.AsyncClient, path: str, authorization: str | None) -> None:
     headers = {"Authorization": authorization} if authorization is not None else {}
-    method = "GET" if path in ("/v1/models", "/v1/workers") else "POST"
+    method = "GET" if path in READ else "POST"
     answer = await http.request(method, path, headers=headers, json=None if method == "GET" else {})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["type"]) == (401, "invalid_api_key", "invalid_request_error")

@@ -83,3 +83,28 @@ async def test_refused(http: httpx2.AsyncClient, path: str, body: dict[str, obje
     answer = await http.post(path, json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].startswith(param)
+
+
+async def test_a_watched_answer_leaves_its_timeline(http: httpx2.AsyncClient) -> None:
+    """Who asks for events finds it under the trace id that the answer names, or that the request came with."""
+    asked = {"prompt": "def f(", "max_tokens": 8, "ignore_eos": True, "speculation": {"events": True}}
+    trace = f"{77:032x}"
+    for headers, choices in (({}, 1), ({"traceparent": f"00-{trace}-{1:016x}-00"}, 2)):
+        answer = (await http.post("/v1/completions", json=asked | {"n": choices}, headers=headers)).json()
+        named = answer["metrics"]["trace_id"]
+        assert not headers or named == trace
+        found = (await http.get(f"/v1/timelines/{named}")).json()
+        assert found["trace_id"] == named
+        assert [one["finish"]["tokens"] for one in found["answers"]] == [8] * choices
+        for one in found["answers"]:
+            steps = [event for event in one["events"] if event["type"] == "step"]
+            said = [token_id for step in steps for token_id in step["token_ids"]]
+            assert "".join(one["texts"][str(token_id)] for token_id in said) in {c["text"] for c in answer["choices"]}
+    quiet = (await http.post("/v1/completions", json=asked | {"speculation": {}})).json()
+    assert "trace_id" not in quiet["metrics"]
+
+
+async def test_an_unknown_timeline_is_not_found(http: httpx2.AsyncClient) -> None:
+    answer = await http.get(f"/v1/timelines/{78:032x}")
+    assert answer.status_code == 404
+    assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == ("timeline_not_found", "trace_id")

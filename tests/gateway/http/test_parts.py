@@ -30,6 +30,8 @@ from paceline.messages import (
     FinishReason,
     NodesArrived,
     OverlapStatistics,
+    PhaseEnded,
+    SessionPlaced,
     StepDecided,
     TokenizerFiles,
     Usage,
@@ -89,15 +91,20 @@ def test_a_prompt_counts_once_and_choices_add_up() -> None:
 
 
 def test_events_as_the_page_reads_them() -> None:
-    arrival = NodesArrived(0.1234567, "draft", (1, 2), (0, 1), (5, 6), (9, 10), (-0.5, -1.0), 0.25, 0.5)
+    arrival = NodesArrived(0.1234567, "draft", (1, 2), (0, 1), (5, 6), (9, 10), (-0.5, -1.0), 0.25, 0.5, -0.5, 0.1)
     step = StepDecided(0.1, 0.2, 0.3, (1, 2), (1,), (5, 8), 4)
-    chunk = Chunk("s", "ab", (5, 8), piece_lengths=(2, 0), drafters=(("draft",), ()), events=(arrival, step))
+    placed, phase = SessionPlaced("big", 2, 1000.5), PhaseEnded("prefill", "verifier", 0.0, 0.05, 7)
+    events, drafters = (placed, phase, arrival, step), (("draft",), ())
+    chunk = Chunk("s", "ab", (5, 8), piece_lengths=(2, 0), drafters=drafters, events=events)
     assert speculation_body(chunk) == {
         "tokens": [{"id": 5, "text": "ab", "drafters": ["draft"]}, {"id": 8, "text": "", "drafters": []}],
         "events": [
+            {"type": "placed", "verifier": "big", "epoch": 2, "opened": 1000.5},
+            {"type": "phase", "name": "prefill", "role": "verifier", "started": 0.0, "ended": 0.05, "tokens": 7},
             {
                 "type": "arrival", "at": 0.123457, "drafter": "draft",
                 "nodes": [[1, 0, 5, 9, -0.5], [2, 1, 6, 10, -1.0]], "idle": 0.25, "busy": 0.5,
+                "grown_from": -0.5, "sent": 0.1,
             },
             {
                 "type": "step", "rooted": 0.1, "launched": 0.2, "decided": 0.3, "verified": [1, 2], "accepted": [1],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import secrets
 import shutil
@@ -23,8 +24,8 @@ from gateway.http.server import HttpServer
 from gateway.text import TextCodec
 from paceline.client import GatewayClient
 from paceline.embedded import TARGET
+from paceline.logs import JSON, TEXT, formatter, log_loop_error
 from paceline.messages import Generate
-from paceline.security.logs import Discreet, log_loop_error
 from tests.local_fleet import LocalGateway, local_drafter, local_gateway, local_verifier
 
 KEY, WORD = "pl-0123456789abcdefghij", "marzipanelephant"
@@ -33,19 +34,21 @@ SECRET = bytes(range(65, 97))
 
 
 @contextlib.contextmanager
-def everything_logged() -> Iterator[io.StringIO]:
-    """All loggers at DEBUG, as the services' own handler writes them."""
-    stream, root = io.StringIO(), logging.getLogger()
-    handler, before = logging.StreamHandler(stream), root.level
-    handler.setFormatter(Discreet("%(name)s %(message)s"))
+def everything_logged() -> Iterator[dict[str, io.StringIO]]:
+    """All loggers at DEBUG, as the services' own handler writes them, in both forms."""
+    logs, root = {form: io.StringIO() for form in (JSON, TEXT)}, logging.getLogger()
+    handlers, before = [logging.StreamHandler(stream) for stream in logs.values()], root.level
     levels = {name: item.level for name, item in _loggers()}
-    root.addHandler(handler)
+    for form, handler in zip(logs, handlers, strict=True):
+        handler.setFormatter(formatter(form))
+        root.addHandler(handler)
     for logger in (root, *(item for _, item in _loggers())):
         logger.setLevel(logging.DEBUG)
     try:
-        yield stream
+        yield logs
     finally:
-        root.removeHandler(handler)
+        for handler in handlers:
+            root.removeHandler(handler)
         root.setLevel(before)
         for name, item in _loggers():
             item.setLevel(levels.get(name, logging.NOTSET))
@@ -110,20 +113,23 @@ async def ask_everything(url: str) -> set[int]:
     return statuses
 
 
-def assert_nothing_told(log: str) -> None:
-    for secret in (WORD, KEY, SECRET.decode(), SECRET.hex(), repr(SECRET)):
-        assert secret not in log, next(line for line in log.splitlines() if secret in line)
+def assert_nothing_told(logs: dict[str, io.StringIO]) -> None:
+    for log in (stream.getvalue() for stream in logs.values()):
+        for secret in (WORD, KEY, SECRET.decode(), SECRET.hex(), repr(SECRET)):
+            assert secret not in log, next(line for line in log.splitlines() if secret in line)
+    for line in logs[JSON].getvalue().splitlines():
+        assert {"timestamp", "level", "logger", "event"} <= json.loads(line).keys()
 
 
 async def test_requests_leave_nothing_in_the_log(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with everything_logged() as log:
+    with everything_logged() as logs:
         monkeypatch.setattr(secrets, "token_bytes", lambda count: SECRET[:count])
         async with fleet(target) as (gateway, url):
             assert await ask_everything(url) == {200, 400, 401, 404}
             async with GatewayClient(gateway.address, KEY) as client:
                 assert [chunk async for chunk in client.generate(Generate(text=PROMPT))][-1].completion
-    assert "refused" in log.getvalue()
-    assert_nothing_told(log.getvalue())
+    assert all("refused" in log.getvalue() for log in logs.values())
+    assert_nothing_told(logs)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -133,7 +139,7 @@ async def test_bugs_leave_their_places_and_no_more(target: Path, monkeypatch: py
     def encode(_: TextCodec, text: str) -> list[int]:
         raise KeyError(text)
 
-    with everything_logged() as log:
+    with everything_logged() as logs:
         async with fleet(target) as (gateway, url):
             monkeypatch.setattr(TextCodec, "encode", encode)
             headers = {"Authorization": f"Bearer {KEY}"}
@@ -143,9 +149,10 @@ async def test_bugs_leave_their_places_and_no_more(target: Path, monkeypatch: py
                 with pytest.raises(aio.AioRpcError):
                     _ = [chunk async for chunk in client.generate(Generate(text=PROMPT))]
     assert (answer.status_code, WORD in answer.text) == (500, False)
-    assert log.getvalue().count("KeyError (what it says is not logged)") >= 2
-    assert "in encode" in log.getvalue()
-    assert_nothing_told(log.getvalue())
+    for log in logs.values():
+        assert log.getvalue().count("KeyError (what it says is not logged)") >= 2
+        assert "in encode" in log.getvalue()
+    assert_nothing_told(logs)
 
 
 async def test_a_lost_task_is_logged_without_its_words() -> None:
@@ -154,14 +161,15 @@ async def test_a_lost_task_is_logged_without_its_words() -> None:
 
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
-    with everything_logged() as log:
+    with everything_logged() as logs:
         task = asyncio.create_task(fail())
         await asyncio.wait([task])
         del task
         await asyncio.sleep(0)
-    assert "Task exception was never retrieved" in log.getvalue()
-    assert "ValueError (what it says is not logged)" in log.getvalue()
-    assert_nothing_told(log.getvalue())
+    for log in logs.values():
+        assert "Task exception was never retrieved" in log.getvalue()
+        assert "ValueError (what it says is not logged)" in log.getvalue()
+    assert_nothing_told(logs)
 
 
 def test_errors_of_the_machine_keep_their_words_and_their_causes() -> None:
@@ -171,11 +179,11 @@ def test_errors_of_the_machine_keep_their_words_and_their_causes() -> None:
         except ValueError as error:
             raise ConnectionError("no route to host") from error
 
-    with everything_logged() as log:
+    with everything_logged() as logs:
         try:
             fail()
         except ConnectionError:
             logging.getLogger("a").exception("it failed")
-    said = log.getvalue()
-    assert said.index("ValueError (what it says is not logged)") < said.index("ConnectionError: no route to host")
-    assert_nothing_told(said)
+    for said in (log.getvalue() for log in logs.values()):
+        assert said.index("ValueError (what it says is not logged)") < said.index("ConnectionError: no route to host")
+    assert_nothing_told(logs)

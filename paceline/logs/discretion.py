@@ -1,18 +1,18 @@
 """Log lines that hold nothing of what was asked or answered, whatever goes wrong.
 
-Prompts, texts and keys are never logged on purpose; exceptions are how they would get there: ``ValueError`` and
-``KeyError`` quote what they could not take, and so do parsers. So tracebacks keep their places and types, and lose what
-errors of such types say.
+Prompts, texts and keys are never logged on purpose, unless that is asked for; exceptions are how they would get there:
+``ValueError`` and ``KeyError`` quote what they could not take, and so do parsers. So tracebacks keep their places and
+types, and lose what errors of such types say.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
-import logging
 import traceback
 from collections.abc import Iterator
 from typing import Any
+
+from paceline.logs.events import get_logger
 
 TOLD = (
     OSError, RuntimeError, AssertionError, AttributeError, TypeError, NameError, ImportError, MemoryError,
@@ -20,22 +20,13 @@ TOLD = (
 )  # fmt: skip
 """Errors that speak of the program, the machine or the network, and not of values."""
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
-class Discreet(logging.Formatter):
-    """Tracebacks without what the errors say, but for those in ``TOLD``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Other handlers' formatters leave their tracebacks in the record: those are not taken."""
-        record = copy.copy(record)
-        record.exc_text = None
-        return super().format(record)
-
-    def formatException(self, ei: Any) -> str:
-        """As the base class does, of the error and of those that it came from."""
-        parts = ["".join(traceback.format_tb(error.__traceback__)) + _told(error) for error in _chain(ei[1])]
-        return "\nwhich led to:\n".join(reversed(parts))
+def traceback_of(error: BaseException) -> str:
+    """As Python writes it, of the error and of those that it came from, without what they say unless ``TOLD``."""
+    parts = ["".join(traceback.format_tb(part.__traceback__)) + _told(part) for part in _chain(error)]
+    return "\nwhich led to:\n".join(reversed(parts))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -53,4 +44,5 @@ def _told(error: BaseException) -> str:
 
 def log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """In place of asyncio's own handler, which writes out the task, and with it the exception's text."""
-    logger.error("%s", context.get("message", "an error in the event loop"), exc_info=context.get("exception"))
+    said = context.get("message", "an error in the event loop")
+    logger.error("an error in the event loop", said=said, exc_info=context.get("exception"))
