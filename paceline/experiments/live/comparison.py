@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paceline.errors import FailedPrecondition
-from paceline.experiments.results import Row
+from paceline.experiments.results import Row, System
 from paceline.experiments.rows import Results
 from paceline.speculation.fields import FieldError
 
@@ -36,9 +36,12 @@ class Pair:
         return all(row.notes.get("valid", "yes") == "yes" for row in (self.first, self.second))
 
     @property
+    def settings(self) -> str:
+        return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.first.settings.items())
+
+    @property
     def name(self) -> str:
-        settings = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.first.settings.items())
-        return f"{self.first.system.value}{': ' if settings else ''}{settings}"
+        return f"{self.first.system.value}{': ' if self.settings else ''}{self.settings}"
 
 
 def pairs(first: Results, second: Results) -> list[Pair]:
@@ -73,52 +76,50 @@ def plot(found: Sequence[Pair], file: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise FailedPrecondition("plots need matplotlib: pip install 'paceline[plots]'") from None
-    figure = Figure(figsize=(9.2, 4.2), layout="constrained")
-    speeds, errors = figure.subplots(1, 2, width_ratios=(1, 1.25))
-    _speeds(speeds, found)
-    _errors(errors, found)
-    names = [pair.first.instrument.value for pair in found[:1]] + [pair.second.instrument.value for pair in found[:1]]
-    speeds.set_xlabel(f"tokens/s, {names[0]}")
-    speeds.set_ylabel(f"tokens/s, {names[1]}")
-    errors.set_xlabel(f"{names[1]} over {names[0]} tokens/s, %")
+    ordered = sorted(found, key=lambda pair: list(System).index(pair.first.system))
+    colors = dict(zip(dict.fromkeys(pair.first.system for pair in ordered), _COLORS, strict=False))
+    figure = Figure(figsize=(9.2, max(4.4, 0.14 * len(ordered) + 1.2)), layout="constrained")
+    speeds, errors = figure.subplots(1, 2)
+    _speeds(speeds, ordered, colors)
+    _errors(errors, ordered, colors)
+    first, second = ordered[0].first.instrument.value, ordered[0].second.instrument.value
+    speeds.set_xlabel(f"tokens/s, {first}")
+    speeds.set_ylabel(f"tokens/s, {second}")
+    errors.set_xlabel(f"{second} over {first}, %")
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
-def _speeds(axes: Any, found: Sequence[Pair]) -> None:
+def _speeds(axes: Any, found: Sequence[Pair], colors: Mapping[System, str]) -> None:
     most = 1.08 * max(max(pair.first.tokens_per_second, pair.second.tokens_per_second) for pair in found)
     band = WITHIN_PERCENT / 100
     axes.fill_between([0, most], [0, most * (1 - band)], [0, most * (1 + band)], color="#eeeeee", linewidth=0)
     axes.plot([0, most], [0, most], color="#888888", linewidth=0.8)
-    for system, color in _colored(found):
-        for pair in found:
-            if pair.first.system.value == system:
-                face = color if pair.valid else "none"
-                axes.plot(
-                    pair.first.tokens_per_second, pair.second.tokens_per_second, "o", color=color,
-                    markerfacecolor=face, markersize=5,
-                )  # fmt: skip
-        axes.plot([], [], "o", color=color, label=system, markersize=5)
+    for pair in found:
+        _dot(axes, pair.first.tokens_per_second, pair.second.tokens_per_second, pair, colors)
+    for system, color in colors.items():
+        axes.plot([], [], "o", color=color, label=system.value, markersize=5)
+    if not all(pair.valid for pair in found):
+        axes.plot([], [], "o", color="#444444", markerfacecolor="none", label="doubted", markersize=5)
     axes.set_xlim(0, most)
     axes.set_ylim(0, most)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    axes.set_aspect("equal")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _errors(axes: Any, found: Sequence[Pair]) -> None:
-    colors = dict(_colored(found))
+def _errors(axes: Any, found: Sequence[Pair], colors: Mapping[System, str]) -> None:
     places = range(len(found) - 1, -1, -1)
     axes.axvspan(-WITHIN_PERCENT, WITHIN_PERCENT, color="#eeeeee", linewidth=0)
     axes.axvline(0, color="#888888", linewidth=0.8)
     for place, pair in zip(places, found, strict=True):
-        color = colors[pair.first.system.value]
-        axes.plot(pair.percent, place, "o", color=color, markerfacecolor=color if pair.valid else "none", markersize=5)
-    axes.set_yticks(list(places), [pair.name for pair in found], fontsize=6)
+        _dot(axes, pair.percent, place, pair, colors)
+    axes.set_yticks(list(places), [pair.settings or pair.first.system.value for pair in found], fontsize=6.5)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _colored(found: Sequence[Pair]) -> list[tuple[str, str]]:
-    systems = list(dict.fromkeys(pair.first.system.value for pair in found))
-    return list(zip(systems, _COLORS, strict=False))
+def _dot(axes: Any, x: float, y: float, pair: Pair, colors: Mapping[System, str]) -> None:
+    color = colors[pair.first.system]
+    axes.plot(x, y, "o", color=color, markerfacecolor=color if pair.valid else "none", markersize=5)
 
 
 def _identity(row: Row) -> tuple[str, tuple[tuple[str, object], ...]]:

@@ -72,7 +72,15 @@ def test_tables_have_every_row_and_its_doubts() -> None:
 def test_a_plot_shows_every_pair_and_hollow_ones_where_there_is_doubt(tmp_path: Path) -> None:
     plot(found(), tmp_path / "a.svg")
     drawn = (tmp_path / "a.svg").read_text()
-    for name in ("target alone", "Paceline's trees: seed=1", "tokens/s, simulated", "tokens/s, emulated"):
+    for name in (
+        "target alone",
+        "Paceline's trees",
+        "doubted",
+        "seed=1",
+        "seed=2",
+        "tokens/s, simulated",
+        "tokens/s, emulated",
+    ):
         assert name in drawn
     plot(found(), tmp_path / "b.svg")
     assert "<dc:date>" not in drawn
