@@ -7,12 +7,13 @@ from pathlib import Path
 
 from paceline.checkpoint import check_reference
 from paceline.cluster.announcing import check_announcing
-from paceline.emulation import EmulatedLink, Pace
+from paceline.emulation import PACE_HELP, EmulatedLink, Pace
 from paceline.security.identity import Role
 from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, check_tls
 from paceline.settings import setting
 from paceline.speculation.fields import Checks, every_error
 from paceline.speculation.suffixes import DEPTH
+from paceline.synthetic import SyntheticDrafts
 from paceline.telemetry.settings import (
     METRICS_PORT_HELP,
     OTLP_HELP,
@@ -65,7 +66,12 @@ class DrafterConfig:
     stall_seconds: float = setting("not serving while a growth has taken longer than this", 30.0)
     drain_seconds: float = setting("after SIGTERM, a growth in progress may take so long, at most", 30.0)
     price_per_hour: float = setting("what this worker costs, for experiments", 0.0)
-    emulate_step_time: str = setting("experimental: a forward takes at least so long, as 40ms,per_row=0.1ms", "")
+    emulate_step_time: str = setting(PACE_HELP, "")
+    emulate_acceptance: str = setting(
+        "experimental: in the place of the kind one that is right about a synthetic text so often, by depth, as "
+        "0.9,0.8,further=0.4; or trace=FILE, lengths of accepted runs",
+        "",
+    )
     emulate_link: str = setting("experimental: the wire to verifiers, as rtt=5ms,jitter=1ms,bandwidth=100mbps", "")
     telemetry: str = setting(TELEMETRY_HELP, "on")
     otlp: str | None = setting(OTLP_HELP, None)
@@ -87,7 +93,9 @@ class DrafterConfig:
             checks.require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
             known = self.dtype in ("float32", "bfloat16", "float16")
             checks.require(known, "dtype", self.dtype, "float32, bfloat16 or float16")
-            if self.kind in ("model", "rag"):
+            with checks.caught():
+                SyntheticDrafts.parse(self.emulate_acceptance)
+            if self.kind in ("model", "rag") and not self.emulate_acceptance:
                 with checks.caught():
                     check_reference("model", self.model or "")
             checks.require(self.draft_context >= 64, "draft_context", self.draft_context, "at least 64")

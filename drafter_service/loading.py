@@ -43,7 +43,7 @@ class _Built:
 
 def load_drafter(config: DrafterConfig) -> Loaded:
     """Loads what the kind needs."""
-    built = _BUILDERS[config.kind](config)
+    built = _synthetic(config) if config.emulate_acceptance else _BUILDERS[config.kind](config)
     drafter = Drafter(
         built.kind,
         drafter_id=config.worker_name,
@@ -106,6 +106,17 @@ def _model(config: DrafterConfig) -> _Built:
 def _plain(kind: Callable[[], DraftKind]) -> Callable[[DrafterConfig], _Built]:
     """Of a kind that needs nothing and takes any vocabulary."""
     return lambda config: _Built(kind(), 0, config.max_context)
+
+
+def _synthetic(config: DrafterConfig) -> _Built:
+    from drafter_service.drafters.synthetic import SyntheticLookup, SyntheticModel
+    from paceline.emulation import Pace
+    from paceline.synthetic import SyntheticDrafts
+
+    drafts, pace = SyntheticDrafts.parse(config.emulate_acceptance), Pace.parse(config.emulate_step_time)
+    assert drafts is not None, "it is asked for"
+    make = SyntheticModel if config.kind in ("model", "rag") else SyntheticLookup
+    return _Built(make(config.kind, drafts, pace), 0, config.max_context)
 
 
 def _suffix(config: DrafterConfig) -> _Built:

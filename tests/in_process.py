@@ -10,7 +10,6 @@ from pathlib import Path
 from drafter_service.drafters.base import DraftKind
 from drafter_service.service import Drafter
 from paceline import wire
-from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import ModelRunner
 from paceline.messages import (
     Attach,
@@ -27,6 +26,7 @@ from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.noise import noise_key
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
+from paceline.synthetic import SyntheticChoices
 from verifier_service.grammar.compiler import GrammarCompiler
 from verifier_service.service import Verifier
 from verifier_service.table import Limits
@@ -87,7 +87,7 @@ class InProcess:
         drafters: Sequence[Drafter] = (),
         limits: Limits | None = None,
         cost: CostCurve = FREE,
-        synthetic: SyntheticAcceptance | None = None,
+        synthetic: SyntheticChoices | None = None,
         clock: Callable[[], float] | None = None,
         compiler: GrammarCompiler | None = None,
         model: str = "target",

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from paceline.bench.overlap.real_cells import late_share
-from paceline.emulation import LOG_EVERY, EmulatedLink, Pace, SyntheticAcceptance
-from paceline.logs import JSON, readable
+from paceline.emulation import LOG_EVERY, EmulatedLink, Lateness, Pace, SyntheticAcceptance
+from paceline.logs import JSON, TEXT
 from paceline.speculation.fields import FieldError
 from paceline.speculation.tree import DraftTree, Node, Selection
 from tests.logs.capturing import written
@@ -25,7 +24,42 @@ def test_a_forward_takes_the_larger_of_its_own_and_the_given_time() -> None:
     assert time.perf_counter() - started >= 0.025
     pace.hold(started - 1.0, rows=1)
     assert (pace.forwards, pace.missed) == (2, 1)
+    assert pace.asked_seconds == pytest.approx(0.045)
+    assert pace.late_seconds >= 0.98
     assert Pace.parse("") is None
+
+
+def test_a_table_says_what_rows_take() -> None:
+    pace = Pace.parse("40ms,8=41ms,64=44ms,per_session=1ms")
+    assert pace is not None
+    times = [pace.seconds(rows) for rows in (1, 8, 36, 64, 120)]
+    assert times == pytest.approx([0.040, 0.041, 0.0425, 0.044, 0.047])
+    assert pace.seconds(8, sessions=3) == pytest.approx(0.043)
+    assert pace.seconds(5, prompt_rows=3) == pace.seconds(8)
+
+
+def test_prompts_and_context_take_their_own_time() -> None:
+    pace = Pace.parse("40ms,per_row=1ms,prompt_token=100us,context=2ms")
+    assert pace is not None
+    assert pace.seconds(3, prompt_rows=10, context=512) == pytest.approx(0.040 + 0.002 + 0.001 + 0.001)
+    assert pace.seconds(0, prompt_rows=256) == pytest.approx(0.0256)
+
+
+@pytest.mark.parametrize("form", [JSON, TEXT])
+def test_what_a_service_logs_of_its_pace_is_read(form: str) -> None:
+    pace = Pace.parse("1ms")
+    assert pace is not None
+    with written(form) as log:
+        for late in (True, *[False] * (2 * LOG_EVERY - 1)):
+            pace.hold(time.perf_counter() - late, rows=1)
+    first, both = (Lateness.read("\n".join([*log.getvalue().splitlines()[:count], "more"])) for count in (1, 2))
+    assert (first.forwards, both.forwards) == (LOG_EVERY, 2 * LOG_EVERY)
+    assert first.asked_seconds == pytest.approx(LOG_EVERY * 1e-3)
+    assert first.missed >= 1
+    assert first.late_seconds >= 0.99
+    assert both.since(first).forwards == LOG_EVERY
+    assert both.share == both.missed / both.forwards
+    assert Lateness.read("nothing of a pace") == Lateness()
 
 
 def test_messages_arrive_in_order_after_half_a_round_trip_and_their_own_length() -> None:
@@ -58,15 +92,17 @@ async def test_a_wire_carries_everything_and_what_ends_it() -> None:
     assert asyncio.get_running_loop().time() - started >= 0.019
 
 
-def test_a_benchmark_reads_from_the_log_how_many_forwards_were_late() -> None:
-    with written(JSON) as log:
-        Pace(0.0, forwards=LOG_EVERY - 1, missed=20).hold(time.perf_counter(), rows=1)
-    assert late_share(readable(log.getvalue().rstrip())) == 20 / LOG_EVERY
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("fast", "fast"), ("40", "a time such as"), ("40ms,rows=2", "per_row="), ("40ms,per_row=x", "a time such as")],
+    [
+        ("fast", "fast"),
+        ("40", "a time such as"),
+        ("40ms,rows=2", "per_row="),
+        ("40ms,per_row=x", "a time such as"),
+        ("40ms,1=41ms", "rising"),
+        ("40ms,8=41ms,4=41ms", "rising"),
+        ("40ms,8=41ms,per_row=1ms", "rising"),
+    ],
 )
 def test_a_pace_that_makes_no_sense_is_refused(text: str, says: str) -> None:
     with pytest.raises(FieldError, match=says):

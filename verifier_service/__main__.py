@@ -59,12 +59,12 @@ async def serve(config: VerifierConfig, stop: process.Stop) -> None:
 
 
 def _verifier(config: VerifierConfig, target: Target, telemetry: Telemetry) -> Verifier:
-    from paceline.emulation import SyntheticAcceptance
+    from paceline.synthetic import synthetic_choices
     from verifier_service.service import Verifier
     from verifier_service.table import Limits
 
     limits = Limits(config.max_sessions, config.max_waiting, config.prefill_chunk, config.max_rows)
-    synthetic = SyntheticAcceptance.parse(config.emulate_acceptance)
+    synthetic = synthetic_choices(config.emulate_acceptance)
     return Verifier(
         target.runner,
         target.info,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from paceline.checkpoint import check_reference
 from paceline.cluster.announcing import check_announcing
-from paceline.emulation import Pace, SyntheticAcceptance
+from paceline.emulation import PACE_HELP, Pace
 from paceline.security.identity import Role
 from paceline.security.settings import CA_HELP, CERTIFICATE_HELP, KEY_HELP, check_tls
 from paceline.settings import setting
 from paceline.speculation.fields import every_error
+from paceline.synthetic import synthetic_choices
 from paceline.telemetry.settings import (
     METRICS_PORT_HELP,
     OTLP_HELP,
@@ -43,10 +44,10 @@ class VerifierConfig:
     max_rows: int = setting("rows of a step, at most: roots, their draft nodes and prompt tokens", 1024)
     stall_seconds: float = setting("not serving while a step has taken longer than this", 30.0)
     drain_seconds: float = setting("after SIGTERM, sessions may go on for so long, at most", 30.0)
-    emulate_step_time: str = setting("experimental: a forward takes at least so long, as 40ms,per_row=0.1ms", "")
+    emulate_step_time: str = setting(PACE_HELP, "")
     emulate_acceptance: str = setting(
-        "experimental: the target's choices follow drafts at these rates by depth, as 0.8,0.6; texts are then not the "
-        "target's",
+        "experimental: the target's choices follow drafts at these rates by depth, as 0.8,0.6, or are those of a text "
+        "that drafters with synthetic acceptance know: text; texts are then not the target's",
         "",
     )
     telemetry: str = setting(TELEMETRY_HELP, "on")
@@ -78,6 +79,6 @@ class VerifierConfig:
             with checks.caught():
                 Pace.parse(self.emulate_step_time)
             with checks.caught():
-                SyntheticAcceptance.parse(self.emulate_acceptance)
+                synthetic_choices(self.emulate_acceptance)
             for field in ("cache_tokens", "max_sessions", "prefill_chunk"):
                 checks.require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")

@@ -17,6 +17,7 @@ from paceline.engine.warmup import warm_up
 from paceline.engine.weights import weights_digest
 from paceline.messages import Fingerprint, ModelInfo, TokenizerFiles
 from paceline.speculation.cost import CostCurve
+from paceline.synthetic import TEXT, check_vocabulary
 from verifier_service.config import VerifierConfig
 from verifier_service.grammar.compiler import GrammarCompiler, open_compiler
 
@@ -44,6 +45,8 @@ def load_target(config: VerifierConfig) -> Target:
         dtype=config.dtype,
         numerics=Numerics(config.numerics),
     )
+    if config.emulate_acceptance == TEXT:
+        check_vocabulary(runner.config.vocabulary_size)
     runner.pace = Pace.parse(config.emulate_step_time)
     cost = warm_up(runner)
     info = ModelInfo(

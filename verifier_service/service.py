@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from paceline.emulation import SyntheticAcceptance
 from paceline.engine.runner import Logits, ModelRunner
 from paceline.errors import FailedPrecondition, FieldError, PacelineError
 from paceline.logs import bound, get_logger
@@ -31,6 +30,7 @@ from paceline.messages import (
 )
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
+from paceline.synthetic import SyntheticChoices
 from paceline.telemetry import OFF, Telemetry, trace_id_of
 from verifier_service.counts import Figures
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
@@ -61,7 +61,7 @@ class Verifier:
         limits: Limits,
         cost: CostCurve = FREE,
         clock: Callable[[], float] = time.monotonic,
-        synthetic: SyntheticAcceptance | None = None,
+        synthetic: SyntheticChoices | None = None,
         compiler: GrammarCompiler | None = None,
         name: str = "verifier",
         telemetry: Telemetry = OFF,

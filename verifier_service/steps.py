@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from paceline.emulation import SyntheticAcceptance
 from paceline.engine.cache import ROOT
 from paceline.engine.runner import Logits
 from paceline.messages import CommittedTokens, FinishReason, SessionEvent, StepCounts
@@ -14,6 +13,7 @@ from paceline.speculation.cost import CostCurve
 from paceline.speculation.logprobs import token_logprobs
 from paceline.speculation.sampling import NotANumber, best_tokens, check_logits
 from paceline.speculation.tree import Selection
+from paceline.synthetic import SyntheticChoices
 from verifier_service.grammar.backend import GrammarFailed
 from verifier_service.grammar.matcher import Masks
 from verifier_service.outbox import Outbox
@@ -53,7 +53,7 @@ class Stepper:
         cost: CostCurve,
         switch: Switch,
         clock: Callable[[], float],
-        synthetic: SyntheticAcceptance | None = None,
+        synthetic: SyntheticChoices | None = None,
     ) -> None:
         self._table, self._cost, self._switch, self._clock = table, cost, switch, clock
         self._synthetic = synthetic

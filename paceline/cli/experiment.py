@@ -14,6 +14,7 @@ from paceline.errors import FieldError
 experiment = typer.Typer(no_args_is_help=True, help="Cost experiments: which drafters on which cards, and what for.")
 
 BAD_INPUT = 2
+HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Specification = Annotated[Path, typer.Argument(help="A YAML file, as paceline/experiments/specs has them.")]
 
 
@@ -33,12 +34,33 @@ def check(spec: Specification) -> None:
     typer.echo(f"{spec}: 0 errors, {sum(1 for _ in configurations(found))} configurations")
 
 
-@experiment.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
+@experiment.command(context_settings=HANDED_ON)
 def simulate(context: typer.Context) -> None:
     """Simulate all systems in every configuration of SPEC (try: paceline experiment simulate --help)."""
     os.execv(sys.executable, [sys.executable, "-m", "paceline.experiments.simulation", *context.args])  # noqa: S606
+
+
+@experiment.command(context_settings=HANDED_ON)
+def emulate(context: typer.Context) -> None:
+    """Run the services themselves, forwards emulated as SPEC says (try: paceline experiment emulate --help)."""
+    _live("emulate", context)
+
+
+@experiment.command(context_settings=HANDED_ON)
+def measure(context: typer.Context) -> None:
+    """Put the workload of SPEC to a fleet that is there (try: paceline experiment measure --help)."""
+    _live("measure", context)
+
+
+@experiment.command(context_settings=HANDED_ON)
+def compare(context: typer.Context) -> None:
+    """Hold the results of two instruments against each other (try: paceline experiment compare --help)."""
+    _live("compare", context)
+
+
+def _live(command: str, context: typer.Context) -> None:
+    module = "paceline.experiments.live"
+    os.execv(sys.executable, [sys.executable, "-m", module, command, *context.args])  # noqa: S606
 
 
 @experiment.command()

@@ -65,6 +65,7 @@ class DrafterPool:
     accelerator: str = ""
     price_per_hour: float = 0.0
     emulate_step_time: str = ""
+    emulate_acceptance: str = ""
     emulate_link: str = ""
     tokenizer: str = ""
     datastore: str = ""

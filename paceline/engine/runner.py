@@ -85,9 +85,20 @@ class ModelRunner:
         )
         logits = decoder.forward(batch, self.cache.data).float().cpu().numpy()
         if self.pace is not None:
-            self.pace.hold(started, len(batch.token_ids))
+            self._hold(self.pace, started, groups)
         counts = [1 if group.parents is None else len(group.token_ids) for group in groups]
         return list(np.split(logits, np.cumsum(counts)[:-1]))
+
+    @staticmethod
+    def _hold(pace: Pace, started: float, groups: Seq[Rows]) -> None:
+        decoding = [group for group in groups if group.parents is not None]
+        pace.hold(
+            started,
+            sum(len(group.token_ids) for group in decoding),
+            prompt_rows=sum(len(group.token_ids) for group in groups if group.parents is None),
+            sessions=len(decoding),
+            context=sum(group.sequence.num_computed_tokens for group in decoding),
+        )
 
     def prefill(self, sequence: Sequence, token_ids: Seq[int]) -> None:
         """Computes and commits K/V of ``token_ids``, in chunks, making room for them."""

@@ -48,7 +48,7 @@ def test_ready_experiments_can_be_run(file: Path) -> None:
 
 
 def test_the_ready_experiments_are_those_that_are_promised() -> None:
-    promised = ["cpu-ngram-only", "l4-drafters-h100-70b", "load-sweep", "one-drafter-many-verifiers"]
+    promised = ["cpu-ngram-only", "emulation-check", "l4-drafters-h100-70b", "load-sweep", "one-drafter-many-verifiers"]
     assert [file.stem for file in SPECS] == [*promised, "rtt-sweep", "spot-4090-drafters"]
 
 

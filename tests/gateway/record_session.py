@@ -66,7 +66,7 @@ def record() -> dict[str, object]:
     torch.set_num_threads(1)
     runner, draft = (ModelRunner.load(path, cache_tokens=8192) for path in (TARGET, DRAFT))
     codec = TextCodec(read_tokenizer(TARGET))
-    runner.pace, draft.pace = Pace(STEP_SECONDS), Pace(DRAFT_SECONDS)
+    runner.pace, draft.pace = (Pace.parse(f"{seconds}s") for seconds in (STEP_SECONDS, DRAFT_SECONDS))
     cost = warm_up(runner)
     size = runner.config.vocabulary_size
     drafters: list[Drafter] = [

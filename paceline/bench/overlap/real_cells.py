@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 
 from rich.progress import track
@@ -15,6 +14,7 @@ from paceline.client import GatewayClient
 from paceline.cluster.local import LocalCluster
 from paceline.cluster.topology import DrafterPool, ModelRoute, Topology, VerifierPool
 from paceline.embedded import DRAFT, TARGET
+from paceline.emulation import Lateness
 from paceline.messages import Generate
 from paceline.speculation.policy import SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
@@ -44,7 +44,7 @@ async def measure_real(report: Report, temperatures: tuple[float, ...], max_toke
                 for temperature in temperatures
                 for policy, option, speculation in options()
             ]
-            late = max(late_share(cluster.worker(name).last_words()) for name in ("verifier", "draft"))
+            late = max(Lateness.read(cluster.worker(name).last_words()).share for name in ("verifier", "draft"))
         for row in rows:
             report.add(clock="real", step=step, rtt=share, sessions=1, late=late, valid=late <= MOST_LATE, **row)
 
@@ -67,9 +67,3 @@ async def _decode(
         "mean_accepted_length": statistics.mean(completion.overlap.mean_accepted_length for completion in done),
         "wait": statistics.mean(c.overlap.verifier_wait_seconds / c.overlap.steps for c in done),
     }
-
-
-def late_share(log: str) -> float:
-    """Share of forwards that missed their deadline, as a service last said."""
-    found = re.findall(r"pace forwards=(\d+) late=(\d+)", log)
-    return int(found[-1][1]) / int(found[-1][0]) if found else 0.0

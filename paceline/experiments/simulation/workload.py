@@ -11,7 +11,8 @@ import numpy as np
 from paceline.experiments.results import Latency
 from paceline.experiments.simulation.acceptance import Text
 from paceline.experiments.specification import SloSpec, WorkloadSpec
-from paceline.speculation.noise import mix64, noise_hash, uniform
+from paceline.speculation.noise import mix64, noise_hash, noise_key, uniform
+from paceline.synthetic import FIRST_TOKEN, TOKENS
 
 _PROMPT, _OUTPUT, _GAP, _KEY = range(4)
 _MOST = 8.0
@@ -29,6 +30,12 @@ class Request:
     prompt_tokens: int
     output_tokens: int
     key: int
+    """Its noise key, of this prompt and the experiment's seed: where services are asked for real they have the same."""
+    prompt_key: int = 0
+
+    def prompt(self) -> tuple[int, ...]:
+        """Tokens at random: no two prompts begin alike."""
+        return _prompt(self.prompt_key, self.prompt_tokens)
 
     def text(self) -> Text:
         """Its answer, made anew each time it is asked for: thousands of them are not to be held."""
@@ -69,9 +76,15 @@ def requests(workload: WorkloadSpec, seed: int) -> list[Request]:
     arrivals = np.zeros(count)
     if workload.requests_per_second > 0:
         arrivals = np.cumsum(-np.log(_draws(key, _GAP, count))) / workload.requests_per_second
-    keys = noise_hash(key, _KEY, np.arange(count, dtype=np.uint64)).tolist()
-    rows = zip(arrivals.tolist(), prompts, outputs, keys, strict=True)
+    prompt_keys = noise_hash(key, _KEY, np.arange(count, dtype=np.uint64)).tolist()
+    keys = [noise_key(seed, 0, _prompt(own, length)) for own, length in zip(prompt_keys, prompts, strict=True)]
+    rows = zip(arrivals.tolist(), prompts, outputs, keys, prompt_keys, strict=True)
     return [Request(index, *row) for index, row in enumerate(rows)]
+
+
+def _prompt(key: int, length: int) -> tuple[int, ...]:
+    places = np.arange(length, dtype=np.uint64)
+    return tuple((FIRST_TOKEN + noise_hash(key, _PROMPT, places) % np.uint64(TOKENS)).tolist())
 
 
 def latency(values: Sequence[float]) -> Latency:
