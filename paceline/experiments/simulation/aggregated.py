@@ -55,6 +55,8 @@ class Level:
     """First ones after a first token, when it was no longer crowded."""
     cycles: Recorded[Cycle] = field(default_factory=Recorded)
     """All others."""
+    ending: Recorded[Cycle] = field(default_factory=Recorded)
+    """When there were no more requests, and so fewer sessions."""
     rows: float = 0.0
     """Of a step, on the average."""
 
@@ -72,6 +74,7 @@ class Level:
                 (level.first if len(level.first) < everywhere else level.later).append(seconds)
             elif answering.served.tokens < answering.served.request.output_tokens:  # the last one is cut short
                 later = level.opening if answering.served.steps == 1 else level.cycles
+                later = level.ending if answering.verifier.sessions < sessions else later
                 (level.crowded if len(level.first) < everywhere else later).append((seconds, tokens))
 
         world.watch = note
@@ -182,10 +185,9 @@ class Aggregated:
         self._push(session, seconds)
 
     def _level(self, session: _Session) -> Level:
-        running = self._running[session.machine]
-        if self._loop and running == self._loop:
-            return self.levels.at(running)
-        return self.levels.near(running, self._random.random())
+        if self._loop:
+            return self.levels.at(self._loop)
+        return self.levels.near(self._running[session.machine], self._random.random())
 
     def _push(self, session: _Session, seconds: float) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), session))
@@ -201,10 +203,19 @@ class Aggregated:
             self._leave(session)
             return True
         level = self._level(session)
-        known = level.crowded if self.now < self._crowded_until else level.opening if served.steps == 0 else None
-        seconds, session.coming = (known or level.cycles).next()
+        seconds, session.coming = self._kind(session, level).next()
         self._push(session, seconds)
         return False
+
+    def _kind(self, session: _Session, level: Level) -> Recorded[Cycle]:
+        """Which of the level's cycles go on from here."""
+        if self.now < self._crowded_until:
+            known = level.crowded
+        elif self._running[session.machine] < self._loop:
+            known = level.ending
+        else:
+            known = level.opening if session.served.steps == 0 else level.cycles
+        return known or level.cycles
 
     def _leave(self, session: _Session) -> None:
         self.served.append(session.served)

@@ -20,7 +20,7 @@ from paceline.experiments.specification import SloSpec, WorkloadSpec
 from paceline.experiments.tables import step_table
 
 TABLE = "llama-3.1-70b-h200-tp2"
-REQUESTS, OUTPUT_TOKENS, SEED = 200, 128, 1
+REQUESTS, OUTPUT_TOKENS, SEED = 150, 128, 1
 
 
 @dataclass(frozen=True)
