@@ -56,7 +56,8 @@ def test_every_configuration_is_asked_in_every_mode(rows: list[Row]) -> None:
     for row in rows:
         assert row.requests == 2
         assert "failed" not in row.notes
-        assert row.tokens_per_second * float(row.notes["seconds"]) == pytest.approx(24, rel=1e-2)
+        rounding = 0.0005 * row.tokens_per_second  # seconds are told to the millisecond
+        assert abs(row.tokens_per_second * float(row.notes["seconds"]) - 24) <= rounding * 1.01
         assert row.tokens_per_step >= 1.0
 
 
