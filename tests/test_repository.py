@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -60,8 +61,9 @@ def test_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     (site,) = environment.glob("lib/python*/site-packages")
     lent = next(path for path in sys.path if path.endswith("site-packages"))
     (site / "lent.pth").write_text(f"{lent}\n")
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [str(environment / "bin" / "paceline"), "generate", "def ", "--max-tokens", "8", "--seed", "1", "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120, env=alone)
     assert '"completion_tokens": 8' in result.stdout
     where = subprocess.run(
         [str(python), "-c", "import paceline; print(paceline.__file__)"],
@@ -69,5 +71,6 @@ def test_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
         text=True,
         check=True,
         cwd=tmp_path,
+        env=alone,
     )
     assert str(environment) in where.stdout

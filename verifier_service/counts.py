@@ -68,9 +68,9 @@ class Counts:
 
     def add(self, session: Session) -> None:
         """What a session has come to, once it is over."""
-        if session.cached_tokens is not None:
+        if session.stay.cached_tokens is not None:
             self.prompt_tokens += session.opening.prompt_length
-            self.cached_tokens += session.cached_tokens
+            self.cached_tokens += session.stay.cached_tokens
         totals, sums = session.record.totals, self.sessions
         for name in _OF_SESSIONS:
             setattr(sums, name, getattr(sums, name) + getattr(totals, name))

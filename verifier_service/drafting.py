@@ -26,10 +26,11 @@ from paceline.speculation.merge import MAX_ENTRIES, MAX_NODES_PER_MESSAGE, Draft
 from paceline.speculation.merit import Merit
 from paceline.speculation.tree import Node, State
 from paceline.telemetry.measuring import MOST_NAMES
+from verifier_service.attachment import Attachment, DrafterLink
 from verifier_service.grammar.matcher import SOURCE
 from verifier_service.quarantine import Quarantine
 from verifier_service.record import Arrival
-from verifier_service.session import Attachment, DrafterLink, Session
+from verifier_service.session import Session
 from verifier_service.switch import Switch
 from verifier_service.table import SessionTable
 

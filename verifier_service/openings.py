@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from paceline.messages import AbortSession, DecodeCommand, FinishReason, OpenSession, SessionEvent, Usage
-from verifier_service.session import GatewayLink
+from verifier_service.attachment import GatewayLink
 
 
 @dataclass(eq=False)

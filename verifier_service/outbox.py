@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paceline.messages import SessionEvent, Verdict, Verdicts
-from verifier_service.session import DrafterLink, GatewayLink
+from verifier_service.attachment import DrafterLink, GatewayLink
 
 
 class Outbox:

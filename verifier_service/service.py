@@ -32,6 +32,7 @@ from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.fields import require
 from paceline.synthetic import SyntheticChoices
 from paceline.telemetry import OFF, Telemetry, trace_id_of
+from verifier_service.attachment import DrafterLink, GatewayLink
 from verifier_service.counts import Figures
 from verifier_service.drafting import EARLY_JOIN_SECONDS, Drafting
 from verifier_service.grammar.compiler import GrammarCompiler
@@ -39,7 +40,7 @@ from verifier_service.grammar.masks import MaskThread
 from verifier_service.grammar.matcher import Masks, Matcher
 from verifier_service.openings import Opening, Openings
 from verifier_service.plan import Plan, constrained_rows
-from verifier_service.session import DrafterLink, GatewayLink, Session
+from verifier_service.session import Session
 from verifier_service.steps import Stepper
 from verifier_service.switch import Switch
 from verifier_service.table import MAX_TAIL, Limits, SessionTable

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from paceline.engine.blocks import PrefixKeys
 from paceline.engine.cache import Sequence as CacheSequence
@@ -19,7 +17,6 @@ from paceline.messages import (
     SessionEvent,
     Usage,
     Verdict,
-    Verdicts,
 )
 from paceline.speculation.accept import Decision, NodeCandidates
 from paceline.speculation.estimate import Calibration, MovingAverage
@@ -31,8 +28,10 @@ from paceline.speculation.policy import LOCKSTEP_TIMEOUT_SECONDS, Mode, Rhythm, 
 from paceline.speculation.prefix import EMPTY, extend_hash
 from paceline.speculation.select import Candidate
 from paceline.speculation.tree import DraftTree, Node, Selection, State
+from verifier_service.attachment import Attachment, DrafterLink, GatewayLink
 from verifier_service.grammar.matcher import SOURCE, Matcher
-from verifier_service.record import Phase, Record, Step
+from verifier_service.record import Record, Step
+from verifier_service.stay import Stay
 from verifier_service.timeline import Timeline
 
 TOLD_TOGETHER = 64
@@ -41,42 +40,6 @@ MISSED_ROUNDS = 4
 """Lockstep: who misses so many rounds in a row is waited for no more until one of them is complete."""
 REPORT_SECONDS = 0.25
 """How often the gateway hears how a session's drafting goes."""
-
-
-class GatewayLink(Protocol):
-    """Takes a step's events for one gateway; may be called from any thread and never blocks."""
-
-    def send(self, events: Sequence[SessionEvent]) -> None: ...
-
-
-class DrafterLink(Protocol):
-    """Takes a step's verdicts for one drafter; may be called from any thread and never blocks."""
-
-    def send(self, verdicts: Verdicts) -> None: ...
-
-
-@dataclass
-class Attachment:
-    """A drafter's place in a session."""
-
-    source: DraftSource
-    link: DrafterLink
-    rhythm: Rhythm
-    calibration: Calibration
-    """The drafter's, over all sessions; so is its merit."""
-    merit: Merit
-    told: int
-    """Tokens of the text that it has been told."""
-    on: bool = True
-    """Whether it is to draft; else it gets no credit, and hears of the text only now and then."""
-    pays: bool = True
-    """Whether drafting by it pays with so many sessions running, as far as is certain."""
-    complete_root: int = -1
-    """Lockstep: the root that its last round was complete for."""
-    missed_rounds: int = 0
-    """Lockstep: steps in a row that were launched before its round was complete."""
-    wants_candidates: bool = False
-    """Whether it learns from the target's best tokens."""
 
 
 class Session:
@@ -112,9 +75,6 @@ class Session:
         """Its rows in the cache while it runs."""
         self.keys = PrefixKeys(opening.speculation.prefix_scope(opening.session_id))
         self.priority, self.arrival = opening.priority, 0
-        self.cached_tokens: int | None = None
-        """Prompt tokens that were in the cache when it was first admitted; None before."""
-        self.preemptions = 0
         self.in_flight = False
         self.ended: FinishReason | None = None
         self.record, self.timeline = Record(), Timeline(now, verifier_id, opening.epoch)
@@ -137,10 +97,7 @@ class Session:
         self.growing = False
         """Whether one of them was growing still."""
         self.decoding_since: float | None = None
-        self.waiting_since = self.admitted_at = now
-        """For a place in the running; and since when it has had one."""
-        self._to_compute = 0
-        """Tokens whose K/V was not in the cache when it was admitted."""
+        self.stay = Stay(self.record, waiting_since=now)
 
     @property
     def session_id(self) -> str:
@@ -214,24 +171,16 @@ class Session:
 
     def admitted(self, now: float) -> bool:
         """It has been given a sequence; whether for the first time, not after a preemption."""
-        first = self.cached_tokens is None
-        if first and self.sequence is not None:
-            self.cached_tokens = min(self.sequence.num_computed_tokens, self.opening.prompt_length)
-        self.record.add(Phase("queue", self.waiting_since, now))
-        self.admitted_at, self._to_compute = now, self.missing - 1
+        assert self.sequence is not None, "it has just been given one"
+        cached = min(self.sequence.num_computed_tokens, self.opening.prompt_length)
+        first = self.stay.admitted(now, cached, self.missing - 1)
         if self.prefilled:
             self.start_decoding(now)
         return first
 
-    def preempted(self, now: float) -> None:
-        """Its place was taken from it."""
-        self.preemptions += 1
-        self.waiting_since = now
-
     def start_decoding(self, now: float) -> None:
         self.rooted_at = now
-        if self._to_compute:
-            self.record.add(Phase("prefill", self.admitted_at, now, self._to_compute))
+        self.stay.computed(now)
         if self.decoding_since is None:
             self.decoding_since = now
         left = self.tree.expected(self.max_draft_nodes)
@@ -380,7 +329,7 @@ class Session:
 
     def usage(self) -> Usage:
         prompt = self.opening.prompt_length
-        return Usage(prompt, len(self.tokens) - prompt, cached_tokens=self.cached_tokens or 0)
+        return Usage(prompt, len(self.tokens) - prompt, cached_tokens=self.stay.cached_tokens or 0)
 
     def report(self, now: float) -> OverlapStatistics | None:
         """How drafting goes, when it is time to tell or the session is over."""

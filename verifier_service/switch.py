@@ -10,8 +10,9 @@ from paceline.logs import get_logger
 from paceline.speculation.cost import FREE, CostCurve
 from paceline.speculation.policy import Mode
 from paceline.speculation.trials import Trials
+from verifier_service.attachment import Attachment
 from verifier_service.plan import Plan
-from verifier_service.session import Attachment, Session
+from verifier_service.session import Session
 
 logger = get_logger(__name__)
 

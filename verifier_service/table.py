@@ -154,7 +154,7 @@ class SessionTable:
         assert session.sequence is not None, "running sessions have one"
         session.sequence.close()
         session.sequence = None
-        session.preempted(self._clock())
+        session.stay.preempted(self._clock())
         self.counts.preemptions += 1
         del self.running[session.session_id]
         bisect.insort(self.waiting, session, key=_rank)

@@ -43,7 +43,7 @@ class SessionSpans:
         self._grown: dict[Node, dict[int, None]] = {}
         """Spans of the growths that live nodes come from, in their order."""
         self._steps = 0
-        self._span = self._start("session", session.waiting_since, SpanKind.SERVER)
+        self._span = self._start("session", session.stay.waiting_since, SpanKind.SERVER)
 
     @property
     def recording(self) -> bool:
@@ -100,7 +100,7 @@ class SessionSpans:
             genai.USAGE_INPUT_TOKENS: usage.prompt_tokens,
             genai.USAGE_OUTPUT_TOKENS: usage.completion_tokens,
             "paceline.cached_tokens": usage.cached_tokens,
-            "paceline.preemptions": session.preemptions,
+            "paceline.preemptions": session.stay.preemptions,
             "paceline.steps": sums.steps,
             "paceline.verified": sums.verified_nodes,
             "paceline.accepted": sums.accepted_nodes,

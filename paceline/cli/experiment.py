@@ -78,7 +78,7 @@ def report(
         try:
             every.append(read_results(file))
         except FieldError as error:
-            wrong += [f"{file}: {one}" for one in error.errors]
+            wrong += [str(one) for one in error.errors]
     try:
         if not wrong:
             write_text(out, page(every))
@@ -90,7 +90,8 @@ def report(
         typer.echo(f"error: {line}", err=True)
     if wrong:
         raise typer.Exit(BAD_INPUT)
-    typer.echo(f"{out}: {sum(len(one.rows) for one in every)} rows of {len(every)} experiments")
+    of = "1 experiment" if len(every) == 1 else f"{len(every)} experiments"
+    typer.echo(f"{out}: {sum(len(one.rows) for one in every)} rows of {of}")
 
 
 @experiment.command()

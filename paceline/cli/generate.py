@@ -42,10 +42,15 @@ class Drawing:
     against: Mode | None = None
     """The same request in this mode is drawn above it."""
 
-    def check(self, mode: Mode) -> None:
-        """Raises ``FieldError`` for what cannot be drawn."""
-        check_ending(self.file, "timeline")
-        require(self.against is not mode, "against", mode.value, "another mode than the request's own")
+    @classmethod
+    def of(cls, file: Path | None, against: Mode | None, mode: Mode) -> Drawing | None:
+        """As the options say, of a request in this mode; None: nothing is drawn. Raises ``FieldError``."""
+        if file is None:
+            require(against is None, "against", against and against.value, "nothing without a timeline")
+            return None
+        check_ending(file, "timeline")
+        require(against is not mode, "against", mode.value, "another mode than the request's own")
+        return cls(file, against)
 
 
 async def run_generate(

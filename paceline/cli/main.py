@@ -104,16 +104,8 @@ def generate(
         speculation = SpeculationParameters(mode=mode, shape=shape)
         return Generate(model=model, text=text, sampling=sampling, speculation=speculation, seed=seed)
 
-    def drawing() -> Drawing | None:
-        if timeline is None:
-            require(against is None, "against", against and against.value, "nothing without a timeline")
-            return None
-        wanted = Drawing(timeline, against)
-        wanted.check(mode)
-        return wanted
-
     def work() -> None:
-        drawn, trust = drawing(), client_trust(tls_ca, tls_cert, tls_key)
+        drawn, trust = Drawing.of(timeline, against, mode), client_trust(tls_ca, tls_cert, tls_key)
         end = Gateway(gateway, api_key, trust) if gateway else None
         run_async(run_generate(request(), end, target, draft, drawn, as_json=json))
 

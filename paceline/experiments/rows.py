@@ -92,12 +92,17 @@ def rows_from_json(text: str, name: str = "results") -> Results:
 
 
 def read_results(file: Path) -> Results:
+    """What a file holds; every error names it."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise FieldError("results", str(file), f"a file that can be read ({reason})") from error
-    return rows_from_json(text, str(file))
+    try:
+        return rows_from_json(text)
+    except FieldError as wrong:
+        named = [FieldError(f"{file}: {error.field}", error.value, error.expected) for error in wrong.errors]
+        raise FieldErrors(named) from wrong
 
 
 def write_results(file: Path, results: Results) -> None:

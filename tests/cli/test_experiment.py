@@ -76,7 +76,7 @@ def test_a_report_of_files_that_are_no_results_names_each_and_writes_nothing(tmp
     result = run("report", broken, missing, "-o", page)
     assert result.exit_code == 2
     assert f"error: {broken}: experiment = None" in result.output
-    assert f"error: {missing}: results = " in result.output
+    assert f"error: results = '{missing}': expected a file" in result.output
     assert not page.exists()
 
 

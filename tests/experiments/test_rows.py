@@ -120,3 +120,13 @@ def test_no_name_is_a_formula_in_a_spreadsheet(name: str) -> None:
 
 def test_results_without_prices_can_be_read() -> None:
     assert rows_from_json(rows_to_json(Results(MADE.experiment, MADE.rows))).prices == {}
+
+
+def test_every_error_of_a_file_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text("{}")
+    with pytest.raises(FieldError) as caught:
+        read_results(file)
+    fields = [error.field for error in caught.value.errors]
+    assert f"{file}: experiment" in fields
+    assert all(field.startswith(f"{file}: ") for field in fields)

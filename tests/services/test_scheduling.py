@@ -91,7 +91,7 @@ def test_the_youngest_is_preempted_and_loses_nothing(long_path: Path) -> None:
     preemptions: dict[str, int] = {}
 
     def watch(turn: int) -> None:
-        preemptions.update({session.session_id: session.preemptions for session in world.verifier._table})
+        preemptions.update({session.session_id: session.stay.preemptions for session in world.verifier._table})
 
     world.run(between=watch)
     assert preemptions["0"] == 0

@@ -30,8 +30,8 @@ from paceline.speculation.policy import Mode, SpeculationParameters
 from paceline.speculation.sampling import SamplingParameters
 from tests.local_fleet import LocalVerifier, local_gateway, local_verifier
 from verifier_service import servicer
+from verifier_service.attachment import GatewayLink
 from verifier_service.servicer import PULSE_SECONDS
-from verifier_service.session import GatewayLink
 
 OFF = SpeculationParameters(mode=Mode.OFF)
 

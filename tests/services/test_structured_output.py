@@ -259,7 +259,7 @@ def test_chunks_and_preemptions_leave_the_text_alone(path: Path, compiler: Gramm
         wait(world)
         sessions = list(world.verifier._table)
         world.run()
-        preemptions = sum(session.preemptions for session in sessions)
+        preemptions = sum(session.stay.preemptions for session in sessions)
         found[cache_tokens] = world.recorder.tokens
     assert preemptions > 0
     assert found[192] == found[8192]

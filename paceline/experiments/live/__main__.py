@@ -28,7 +28,7 @@ from paceline.experiments.specification import Experiment
 from paceline.experiments.sweeps import configurations
 from paceline.experiments.tables import Prices, prices
 from paceline.security.identity import Identity, Trust
-from paceline.speculation.fields import require
+from paceline.speculation.fields import every_error, require
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 WIDTH = 150
@@ -96,7 +96,11 @@ def compare(
     """How far apart the speeds of two instruments are."""
 
     def work() -> None:
-        results = read_results(first), read_results(second)
+        results = list[Results]()
+        with every_error() as checks:
+            for file in (first, second):
+                with checks.caught():
+                    results.append(read_results(file))
         found = comparison.pairs(*results)
         if plot is not None:
             require(plot.suffix in (".svg", ".png"), "plot", str(plot), "a name that ends in .svg or .png")
