@@ -140,7 +140,9 @@ def _console() -> Console:
 
 def _run(work: Callable[[], None]) -> None:
     process.prepare()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # it leaves nothing behind, either
+    # Both end the run and leave nothing behind, also where a shell has put it into the background, deaf to SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         work()
     except FieldError as wrong:

@@ -103,12 +103,17 @@ async def test_texts_that_the_stand_in_cannot_hold_are_refused() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interruption_leaves_no_process_and_no_folder(tmp_path: Path, number: signal.Signals) -> None:
+    """Also of a run in a shell's background, which is deaf to SIGINT to begin with."""
     spec, out = tmp_path / "spec.yaml", tmp_path / "out.json"
     spec.write_text(SPEC)
     command = ("-m", "paceline.experiments.live", "emulate", str(spec), "--out", str(out), "--systems", "alone")
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
-    )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        running = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     async def has_children() -> bool:
         return len(children(running.pid)) >= 2  # a verifier and a gateway
