@@ -94,6 +94,13 @@ def prepare() -> None:
         raise SystemExit(2) from None
 
 
+def interruptible() -> None:
+    """SIGINT and SIGTERM raise ``KeyboardInterrupt`` from now on, also in a process that a shell has put into the
+    background, deaf to SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 def run(service: Service, *, name: str, exit_with_parent: bool) -> int:
     """Runs ``service``, whose log lines say its ``name``, and returns the exit status. SIGTERM asks it to finish what
     it has in hand and stop; a second one, SIGINT and, if asked for, the end of standard input stop it at once."""

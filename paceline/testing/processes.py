@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -96,3 +97,13 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_seconds: float
         while not await condition():  # noqa: ASYNC110 - what is waited for sets no event here
             await asyncio.sleep(LOOK_SECONDS)
     return time.monotonic() - started
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started and that are there still."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            if int(file.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(file.parent.name))
+    return found

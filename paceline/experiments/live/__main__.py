@@ -3,7 +3,6 @@ is written with the engine's libraries."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -140,9 +139,7 @@ def _console() -> Console:
 
 def _run(work: Callable[[], None]) -> None:
     process.prepare()
-    # Both end the run and leave nothing behind, also where a shell has put it into the background, deaf to SIGINT.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    process.interruptible()
     try:
         work()
     except FieldError as wrong:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from paceline import process
 from paceline.errors import FieldError
 from paceline.experiments.reading import read_experiment
 from paceline.experiments.rows import Results, write_results
@@ -20,7 +21,7 @@ from paceline.experiments.simulation.sweep import simulate
 from paceline.experiments.sweeps import configurations
 from paceline.experiments.tables import prices
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
@@ -41,15 +42,18 @@ def main(
     console = Console(width=None if sys.stdout.isatty() else 150)
     points = list(configurations(experiment))
     paid = prices(Path(experiment.prices)) if experiment.prices else prices()
-    with Progress(console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("simulating", total=None)
-        rows = simulate(
-            points,
-            paid,
-            fast=fast,
-            processes=processes or os.cpu_count() or 1,
-            progress=lambda done, of: bar.update(task, completed=done, total=of),
-        )
+    try:
+        with Progress(console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
+            task = bar.add_task("simulating", total=None)
+            rows = simulate(
+                points,
+                paid,
+                fast=fast,
+                processes=processes or os.cpu_count() or 1,
+                progress=lambda done, of: bar.update(task, completed=done, total=of),
+            )
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
     if out is not None:
         write_results(out, Results.of(experiment, rows))
     console.print(table(experiment.name, rows))
@@ -57,4 +61,5 @@ def main(
 
 
 if __name__ == "__main__":
+    process.interruptible()
     app(prog_name="paceline experiment simulate")

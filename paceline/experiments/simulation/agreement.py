@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
@@ -15,6 +14,7 @@ from paceline.experiments.results import System
 from paceline.experiments.simulation.acceptance import Profile
 from paceline.experiments.simulation.machines import Machines, Pool, Target, Wire
 from paceline.experiments.simulation.runs import Job, Outcome, run
+from paceline.experiments.simulation.sweep import follow_parent
 from paceline.experiments.simulation.systems import Arrangement
 from paceline.experiments.specification import SloSpec, WorkloadSpec
 from paceline.experiments.tables import step_table
@@ -55,8 +55,8 @@ CASES = (
 
 def main(processes: int) -> None:
     errors, seconds = list[float](), [0.0, 0.0]
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        results = pool.map(_timed, [job for case in CASES for job in case.jobs])
+    with get_context("spawn").Pool(processes, follow_parent) as pool:
+        results = pool.imap(_timed, [job for case in CASES for job in case.jobs])
         for case in CASES:
             full, fast = next(results), next(results)
             errors.append(_show(case, full[0], fast[0]))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 from paceline.experiments.results import Instrument, Row, System
@@ -61,8 +63,21 @@ def _run_all(jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
         return
     # spawned, as a fork of a process with threads may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), context) as pool:
-        yield from pool.map(_run_clean, jobs)
+    with context.Pool(min(processes, len(jobs)), follow_parent) as pool:  # whose workers end with the block
+        yield from pool.imap(_run_clean, jobs)
+
+
+def follow_parent() -> None:
+    """A worker ends with who started it, however that ends, and is not for the terminal's Ctrl-C to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is a worker"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_clean(job: Job) -> Outcome:

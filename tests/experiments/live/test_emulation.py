@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from paceline.experiments.specification import DrafterSpec, Experiment, SloSpec,
 from paceline.experiments.sweeps import configurations
 from paceline.experiments.tables import prices
 from paceline.speculation.fields import FieldError
-from paceline.testing.processes import Process, until
+from paceline.testing.processes import Process, children, until
 
 STEP_MS = 22.5
 """Of a row, as the table of this target says."""
@@ -138,15 +137,6 @@ def names(directory: Path) -> list[str]:
 
 async def gone(pids: list[int]) -> bool:
     return not any(Process(pid).alive for pid in pids)
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended
-            if int(file.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(file.parent.name))
-    return found
 
 
 async def test_rows_are_written_for_the_report_to_read(tmp_path: Path) -> None:

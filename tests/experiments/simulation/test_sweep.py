@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from paceline import experiments
 from paceline.experiments.results import Instrument, Row, System
 from paceline.experiments.rows import Results, rows_to_json
 from paceline.experiments.simulation import aggregated
@@ -26,6 +31,7 @@ from paceline.experiments.specification import (
 )
 from paceline.experiments.sweeps import configurations
 from paceline.experiments.tables import prices
+from paceline.testing.processes import Process, children, until
 
 EXPERIMENT = Experiment(
     "test",
@@ -157,3 +163,31 @@ def test_the_wire_reaches_every_system_that_has_one() -> None:
         assert far[system] < near[system]
     assert far[System.ALONE] == near[System.ALONE]
     assert far[System.COLOCATED] == near[System.COLOCATED]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_who_is_ended_leaves_no_worker(number: signal.Signals) -> None:
+    """Also if a shell had put it into the background, deaf to SIGINT."""
+    spec = Path(experiments.__file__).parent / "specs" / "rtt-sweep.yaml"
+    command = [sys.executable, "-m", "paceline.experiments.simulation", str(spec), "--processes", "2"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220 - it is there at once
+    signal.signal(signal.SIGINT, before)
+    workers = list[int]()
+
+    async def at_work() -> bool:
+        return len(children(running.pid)) == 3  # two workers, and who looks after their semaphores
+
+    async def over() -> bool:
+        return not any(Process(pid).alive for pid in workers)
+
+    try:
+        await until(at_work, 60.0)
+        workers += children(running.pid)
+        running.send_signal(number)
+        status = await asyncio.to_thread(running.wait, 30)
+        assert status == (-signal.SIGKILL if number is signal.SIGKILL else 130)
+        await until(over, 10.0)
+    finally:
+        running.kill()
+        running.wait()
